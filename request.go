@@ -1,0 +1,172 @@
+package merlon
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// A Request is an HTTP request on its way through the gate. Each field has
+// one writer, named beside it; everyone else only reads.
+type Request struct {
+	*http.Request
+
+	ID       string     // the gateway: unique, safe to show and to log
+	Received time.Time  // the gateway
+	Client   netip.Addr // the gateway, by origin's trusted-proxy rule; unmapped, without zone
+	Site     string     // the gateway: the site's first host; empty if no site serves this host
+	Route    string     // the gateway: the route's path pattern; empty for the site itself
+	Path     string     // the gateway: the decoded path that routes and policies are matched on
+	Conflict bool       // the gateway: another reading of the path would reach another route
+	Identity *Identity  // package identity; nil means anonymous
+
+	body    *peekBody
+	asking  *entry // the guard being asked, set by the Gate
+	checked int    // how many guards of the Gate were asked
+
+	mu       sync.Mutex // streaming bodies record verdicts from other goroutines
+	verdicts []Verdict
+}
+
+// An Identity is who is asking, as proved.
+type Identity struct {
+	Subject string
+	Groups  []string
+	Roles   []string
+	Methods []string  // how it was proved: "password", "totp", "passkey"
+	When    time.Time // when it was last proved
+}
+
+type contextKey struct{}
+
+// NewRequest wraps hr, with a new ID and the connection's address as the
+// client's. The Request is found again by [From] on its embedded request.
+func NewRequest(hr *http.Request) *Request {
+	r := &Request{ID: NewID(), Received: time.Now(), Path: hr.URL.Path}
+	if ap, err := netip.ParseAddrPort(hr.RemoteAddr); err == nil {
+		r.Client = ap.Addr().Unmap().WithZone("")
+	}
+	r.Request = hr.WithContext(context.WithValue(hr.Context(), contextKey{}, r))
+	return r
+}
+
+// NewID returns a new request id: 130 random bits in upper-case letters and digits.
+func NewID() string { return rand.Text() }
+
+// From returns the Request that hr belongs to, or nil.
+func From(hr *http.Request) *Request {
+	r, _ := hr.Context().Value(contextKey{}).(*Request)
+	return r
+}
+
+// Verdicts returns what the guards have answered so far, in order.
+func (r *Request) Verdicts() []Verdict {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.verdicts[:len(r.verdicts):len(r.verdicts)]
+}
+
+// RefusedBy names the guard whose decision was obeyed, or is empty.
+func (r *Request) RefusedBy() string {
+	for _, v := range r.Verdicts() {
+		if !v.Decision.Passed() {
+			return v.Guard
+		}
+	}
+	return ""
+}
+
+func (r *Request) record(guard string, d Decision) {
+	r.mu.Lock()
+	r.verdicts = append(r.verdicts, Verdict{guard, d})
+	r.mu.Unlock()
+}
+
+// Peek returns up to max bytes from the start of the body, and whether that
+// is all of it. What was read stays in place for the next guard and for the
+// upstream. The slice must not be changed. An error is one of reading; turn
+// it into a decision with [BodyFailed].
+func (r *Request) Peek(max int64) (head []byte, whole bool, err error) {
+	if r.Request.Body == nil || r.Request.Body == http.NoBody {
+		return nil, true, nil
+	}
+	if r.body == nil || r.Request.Body != io.ReadCloser(r.body) {
+		r.body = &peekBody{src: r.Request.Body}
+		r.Request.Body = r.body
+	}
+	return r.body.peek(max)
+}
+
+// WrapBody lets a guard watch the body as it streams to the upstream. wrap
+// gets the body from its first byte on, and a function that refuses the rest:
+// its error must be returned from Read. While the guard is only monitored that
+// error is nil, and the body must go on. What wrap returns must deliver the
+// same bytes. It may only be called from a guard's Check.
+func (r *Request) WrapBody(wrap func(body io.ReadCloser, refuse func(Decision) error) io.ReadCloser) {
+	if r.Request.Body == nil || r.Request.Body == http.NoBody {
+		return
+	}
+	e := r.asking
+	refuse := func(d Decision) error {
+		name := ""
+		if e != nil {
+			name = e.guard.Name()
+			d.Monitored = d.Monitored || e.monitored
+		}
+		r.record(name, d)
+		if d.Passed() {
+			return nil
+		}
+		return &LateRefusal{Verdict{name, d}}
+	}
+	r.Request.Body = wrap(r.Request.Body, refuse)
+	r.body = nil
+}
+
+// A peekBody is a body of which the first bytes may have been read already.
+type peekBody struct {
+	src io.ReadCloser
+	buf []byte // read from src; [off:] not yet delivered
+	off int
+	err error // what ended src
+}
+
+const peekStep = 32 << 10
+
+func (b *peekBody) peek(max int64) (head []byte, whole bool, err error) {
+	for int64(len(b.buf)) <= max && b.err == nil {
+		// One byte more than asked tells whether there is more.
+		step := int(min(max+1-int64(len(b.buf)), peekStep))
+		n := len(b.buf)
+		b.buf = append(b.buf, make([]byte, step)...)
+		m, err := b.src.Read(b.buf[n:])
+		b.buf = b.buf[:n+m]
+		b.err = err
+	}
+	if b.err != nil && b.err != io.EOF {
+		return b.buf[:min(int64(len(b.buf)), max)], false, b.err
+	}
+	if int64(len(b.buf)) > max {
+		return b.buf[:max], false, nil
+	}
+	return b.buf, true, nil
+}
+
+func (b *peekBody) Read(p []byte) (int, error) {
+	if b.off < len(b.buf) {
+		n := copy(p, b.buf[b.off:])
+		b.off += n
+		return n, nil
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.buf, b.off = nil, 0 // the head has gone on: do not hold it for a long upload
+	return b.src.Read(p)
+}
+
+func (b *peekBody) Close() error { return b.src.Close() }

@@ -1,0 +1,92 @@
+package merlon
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// A problem is an RFC 9457 problem document. Beside the status it tells only
+// the id, which the operator can look the cause up by.
+type problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	ID     string `json:"id"`
+}
+
+//go:embed refusal.html
+var refusalHTML string
+
+// refusalStyleHash lets the page's own style through its own policy.
+var refusalStyleHash = styleHash(refusalHTML)
+
+func styleHash(page string) string {
+	_, rest, _ := strings.Cut(page, "<style>")
+	style, _, _ := strings.Cut(rest, "</style>")
+	sum := sha256.Sum256([]byte(style))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+var refusalPage = template.Must(template.New("refusal").Parse(refusalHTML))
+
+// Respond words a refusal: a page for browsers that navigate, an
+// application/problem+json document (RFC 9457) for everything else. It is the
+// only place that does. The public text is the status and the request's id;
+// the id is in X-Request-Id, too.
+func Respond(w http.ResponseWriter, r *Request, d Decision) {
+	p := problem{Type: "about:blank", Title: http.StatusText(d.Code()), Status: d.Code(), ID: r.ID}
+	if d.Problem != "" {
+		p.Type = d.Problem
+	}
+	h := w.Header()
+	AddHeader(h, d.Header)
+	h.Set("X-Request-Id", r.ID)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Add("Vary", "Accept")
+	h.Del("Content-Encoding")
+	if d.Close {
+		h.Set("Connection", "close")
+	}
+	var body strings.Builder
+	if wantsPage(r.Request) {
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+refusalStyleHash+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		if err := refusalPage.Execute(&body, p); err != nil {
+			panic(err) // the template is fixed; writing to a Builder cannot fail
+		}
+	} else {
+		h.Set("Content-Type", "application/problem+json")
+		if err := json.NewEncoder(&body).Encode(p); err != nil {
+			panic(err)
+		}
+	}
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(d.Code())
+	if r.Method != http.MethodHead {
+		_, _ = w.Write([]byte(body.String())) // the client may be gone; there is nobody left to tell
+	}
+}
+
+// wantsPage reports whether hr looks like a person's browser opening a page.
+func wantsPage(hr *http.Request) bool {
+	if m := hr.Header.Get("Sec-Fetch-Mode"); m != "" && m != "navigate" {
+		return false
+	}
+	for field := range strings.SplitSeq(hr.Header.Get("Accept"), ",") {
+		media, _, _ := strings.Cut(field, ";")
+		switch strings.TrimSpace(media) {
+		case "text/html", "application/xhtml+xml":
+			return true
+		case "application/json", "application/problem+json":
+			return false
+		}
+	}
+	return false
+}
