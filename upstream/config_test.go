@@ -43,7 +43,7 @@ func TestYAMLStaysStrict(t *testing.T) {
 		"host: a\nupstream:\n  to: [https://a]\n  strip_prefx: /api":           `[4:3] unknown field "strip_prefx"`,
 		"host: a\nupstream:\n  to: [https://a]\n  tls:\n    verify: false":     `[5:5] unknown field "verify"`,
 		"host: a\nupstream:\n  to: [https://a]\n  health: {path: /, evry: 5s}": `unknown field "evry"`,
-		"host: a\nupstream:\n  to: [https://a]\n  timeouts: {dial: soon}":      "[4:",
+		"host: a\nupstream:\n  to: [https://a]\n  timeouts: {dial: soon}":      `invalid duration "soon"`,
 		"host: a\nupstream:\n  to: {a: b}":                                     "[3:",
 	} {
 		var s site

@@ -66,7 +66,7 @@ func New(c Config) (*Pool, error) {
 	if err := flatten(errs); err != nil {
 		return nil, err
 	}
-	p := &Pool{c: c, fileCheck: 2 * time.Second, tunnels: map[*tunnel]struct{}{}}
+	p := &Pool{c: c, fileCheck: time.Second, tunnels: map[*tunnel]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for _, a := range addresses {
 		b := &backend{addr: a, mark: mark(key, a.text)}

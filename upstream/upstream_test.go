@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"context"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -22,6 +23,8 @@ type front struct {
 	mu     sync.Mutex
 	failed []failure
 }
+
+var discard = log.New(io.Discard, "", 0)
 
 type failure struct {
 	merlon.Decision
@@ -62,13 +65,14 @@ func newFront(t testing.TB, c upstream.Config, s setup) *front {
 		}
 		pool.Serve(w, r, call)
 	}))
-	f.Config.ErrorLog = nil
+	f.Config.ErrorLog = discard
 	if s.h2 || s.tls {
 		f.EnableHTTP2 = s.h2
 		f.StartTLS()
 	} else {
 		f.Server.Start()
 	}
+	f.Client().Transport.(*http.Transport).DisableCompression = true
 	f.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	t.Cleanup(func() {
 		f.Close()

@@ -65,7 +65,8 @@ func rawBackend(t testing.TB, serve func(net.Conn, *bufio.Reader)) string {
 // answers reads one request and writes fixed bytes.
 func answers(wire string) func(net.Conn, *bufio.Reader) {
 	return func(conn net.Conn, br *bufio.Reader) {
-		if _, err := http.ReadRequest(br); err == nil {
+		if r, err := http.ReadRequest(br); err == nil {
+			_, _ = io.Copy(io.Discard, r.Body)
 			_, _ = io.WriteString(conn, wire)
 		}
 	}
