@@ -227,7 +227,7 @@ func (l *Log) Append(e Event) error {
 		l.mu.Unlock()
 		return nil
 	}
-	if !l.makeRoom(size, e.Kind) {
+	if !l.makeRoom(size, &e) {
 		l.mu.Unlock()
 		return ErrFull
 	}
@@ -246,16 +246,16 @@ func (l *Log) Append(e Event) error {
 	return b.err
 }
 
-// makeRoom drops the oldest events until one of the given size fits, or
-// answers no where the new one must go instead.
-func (l *Log) makeRoom(size int, k Kind) bool {
+// makeRoom drops the oldest events until e, of the given size, fits, or answers
+// no where e must go instead.
+func (l *Log) makeRoom(size int, e *Event) bool {
 	for l.bytes+size > int(l.c.Spool) && l.head < len(l.queue) {
 		if l.c.OnFull == OnFullRefuse {
-			l.lose(k)
+			l.lose(e)
 			return false
 		}
 		oldest := &l.queue[l.head]
-		l.lose(oldest.Kind)
+		l.lose(oldest)
 		l.bytes -= oldest.size()
 		*oldest = Event{}
 		l.head++
@@ -268,9 +268,10 @@ func (l *Log) makeRoom(size int, k Kind) bool {
 	return true
 }
 
-func (l *Log) lose(k Kind) {
-	l.lost[k]++
-	l.stats.Lost++
+func (l *Log) lose(e *Event) {
+	n := max(1, e.Count)
+	l.lost[e.Kind] += n
+	l.stats.Lost += n
 }
 
 // Healthy reports whether requests that must be logged may be served. It is
@@ -476,7 +477,7 @@ func (l *Log) take(last bool) *batch {
 
 // push queues an event of the log's own. The lock is held.
 func (l *Log) push(e Event) {
-	if size := e.size(); l.makeRoom(size, e.Kind) {
+	if size := e.size(); l.makeRoom(size, &e) {
 		l.queue = append(l.queue, e)
 		l.bytes += size
 	}

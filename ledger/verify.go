@@ -60,14 +60,19 @@ type Problem struct {
 	Fault  Fault  `json:"fault"`
 	File   string `json:"file"`
 	Line   int64  `json:"line,omitempty"`
+	To     int64  `json:"to,omitempty"` // the last of the lines, if they are several
 	Detail string `json:"detail"`
 }
 
-// String writes the problem as "FILE:LINE: fault: detail".
+// String writes the problem as "FILE:LINE: fault: detail", LINE being "4-9"
+// for several.
 func (p Problem) String() string {
 	place := p.File
 	if p.Line > 0 {
 		place += ":" + strconv.FormatInt(p.Line, 10)
+	}
+	if p.To > 0 {
+		place += "-" + strconv.FormatInt(p.To, 10)
 	}
 	return place + ": " + string(p.Fault) + ": " + p.Detail
 }
@@ -112,11 +117,17 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 const maxProblems = 1000
 
 func (r *Report) add(f Fault, file string, line int64, format string, args ...any) {
+	if n := len(r.Problems); n > 0 && line > 0 && f != Removed {
+		if p := &r.Problems[n-1]; p.Fault == f && p.File == filepath.Join(folder, file) && max(p.Line, p.To) == line-1 {
+			p.To = line
+			return
+		}
+	}
 	if len(r.Problems) == maxProblems {
 		r.More++
 		return
 	}
-	r.Problems = append(r.Problems, Problem{f, filepath.Join(folder, file), line, fmt.Sprintf(format, args...)})
+	r.Problems = append(r.Problems, Problem{f, filepath.Join(folder, file), line, 0, fmt.Sprintf(format, args...)})
 }
 
 func (r *Report) noteOdd(format string, args ...any) {
