@@ -271,14 +271,14 @@ func fullDiskWith(dir, policy string, space func() error) error {
 			sent++
 		}
 	}
-	for end := time.Now().Add(5 * time.Second); l.Err() == nil; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); !a.have("log_failed"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return errors.New("the disk never got full")
 		}
 		send(10)
 	}
-	if !a.have("log_failed") || l.Healthy() != (policy == ledger.OnFullSpool) {
-		return fmt.Errorf("alarm %t, healthy %t", a.have("log_failed"), l.Healthy())
+	if l.Err() == nil || l.Healthy() != (policy == ledger.OnFullSpool) {
+		return fmt.Errorf("error %v, healthy %t", l.Err(), l.Healthy())
 	}
 	send(6000) // more than the spool holds
 	lost := l.Stats().Lost

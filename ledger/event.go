@@ -287,6 +287,7 @@ func (e *Event) hide(secrets []string) {
 		return
 	}
 	hideAll := func(s string) string {
+		s = cutTo(s, 8*maxMessage)
 		for _, secret := range secrets {
 			s = hideValue(s, secret)
 		}

@@ -15,6 +15,9 @@ const hidden = "[redacted]"
 // clean returns s on one line, without secrets, every character visible, in
 // at most limit bytes.
 func clean(s string, limit int) string {
+	if len(s) < 10 && len(s) <= limit/4 && !strings.ContainsAny(s, "=:") {
+		return visible(s) // no secret that can be told is so short
+	}
 	return shorten(visible(redact(s, 4*limit)), limit)
 }
 
@@ -344,7 +347,8 @@ func valueAfter(s string, i int, name string) (from, to int) {
 		return i, i + indexAny(rest, "\r\n,}&")
 	}
 	end := indexAny(rest, " \t\r\n,;&}])<>\"'|")
-	if colon && end < 16 && !strings.ContainsAny(rest[:end], "0123456789") {
+	// "token: expired", "status code: 500"
+	if colon && end < 16 && (name == "code" || !strings.ContainsAny(rest[:end], "0123456789")) {
 		return 0, 0
 	}
 	return i, i + end
@@ -372,34 +376,29 @@ func indexAny(s, chars string) int {
 }
 
 // redactCards hides all but the last four digits of payment card numbers:
-// 13 to 19 digits, single spaces or hyphens between them, that begin as card
-// numbers do and pass the Luhn check (ISO/IEC 7812-1).
+// 13 to 19 digits with no others next to them, single spaces or hyphens
+// between them, that begin as card numbers do and pass the Luhn check
+// (ISO/IEC 7812-1).
 func redactCards(s string) string {
 	var b strings.Builder
 	done := 0
 	for i := 0; i < len(s); i++ {
-		if s[i] < '0' || s[i] > '9' {
+		if !isDigit(s, i) || isDigit(s, i-1) || s[i] < '2' || s[i] > '6' {
 			continue
 		}
-		digits, end := digitRun(s, i)
-		n := cardLength(digits)
-		if n == 0 {
-			if len(digits) < 13 {
-				i = end - 1
+		digits, ends := digitRun(s, i)
+		for n := len(digits); n >= 13; n-- {
+			stop := ends[n-1]
+			if isDigit(s, stop) || !luhn(digits[:n]) {
+				continue
 			}
-			continue // a card may begin at a later digit
+			b.WriteString(s[done:i])
+			b.WriteString("[card *")
+			b.Write(digits[n-4 : n])
+			b.WriteByte(']')
+			done, i = stop, stop-1
+			break
 		}
-		stop := i
-		for seen := 0; seen < n; stop++ {
-			if s[stop] >= '0' && s[stop] <= '9' {
-				seen++
-			}
-		}
-		b.WriteString(s[done:i])
-		b.WriteString("[card *")
-		b.Write(digits[n-4 : n])
-		b.WriteByte(']')
-		done, i = stop, stop-1
 	}
 	if done == 0 {
 		return s
@@ -408,32 +407,23 @@ func redactCards(s string) string {
 	return b.String()
 }
 
-// digitRun collects up to 19 digits from s[i:] on, over single separators.
-func digitRun(s string, i int) (digits []byte, end int) {
-	for end = i; end < len(s) && len(digits) < 19; end++ {
-		c := s[end]
-		if c >= '0' && c <= '9' {
-			digits = append(digits, c)
-			continue
-		}
-		if c != ' ' && c != '-' || end+1 >= len(s) || s[end+1] < '0' || s[end+1] > '9' {
+func isDigit(s string, i int) bool { return i >= 0 && i < len(s) && s[i] >= '0' && s[i] <= '9' }
+
+// digitRun collects up to 19 digits from s[i] on, over single separators, and
+// where each ends.
+func digitRun(s string, i int) (digits []byte, ends []int) {
+	var d [19]byte
+	var e [19]int
+	n := 0
+	for ; i < len(s) && n < len(d); i++ {
+		if isDigit(s, i) {
+			d[n], e[n] = s[i], i+1
+			n++
+		} else if s[i] != ' ' && s[i] != '-' || !isDigit(s, i+1) {
 			break
 		}
 	}
-	return digits, end
-}
-
-// cardLength returns how many of the digits make a card number, or 0.
-func cardLength(digits []byte) int {
-	if len(digits) < 13 || digits[0] < '2' || digits[0] > '6' {
-		return 0
-	}
-	for n := len(digits); n >= 13; n-- {
-		if luhn(digits[:n]) {
-			return n
-		}
-	}
-	return 0
+	return d[:n], e[:n]
 }
 
 func luhn(digits []byte) bool {
