@@ -310,7 +310,7 @@ func (v *verifier) file(fh *fileHead, last bool) error {
 	v.r.Files++
 	v.r.Bytes += info.Size()
 	t := after{last: last}
-	r := newLineReader(f)
+	r := newLineReader(io.LimitReader(f, info.Size())) // what is written meanwhile is for the next time
 	for {
 		b, whole, err := r.next()
 		if err == io.EOF {
