@@ -322,6 +322,9 @@ func (v *verifier) file(fh *fileHead, last bool) error {
 		at := place{fh.Name, r.n}
 		if v.seq < fh.Seq {
 			v.line(b, whole, at)
+			if v.seq == fh.Seq && v.hash != fh.Hash {
+				v.r.add(Changed, at.file, at.line, "the last line is not the one that the checkpoint has")
+			}
 		} else {
 			v.beyond(&t, b, whole, at)
 		}

@@ -265,6 +265,49 @@ func TestAWholeDiskPutBackIsFoundByANotedHead(t *testing.T) {
 	}
 }
 
+// Two histories of one chain come from a copy of the disk that Merlon went on
+// with: every line of both was made with the key.
+func TestLinesOfAnotherHistoryOfTheChainDoNotHold(t *testing.T) {
+	one := written(t, 10, 0)
+	other := copied(t, one)
+	for i, dir := range []string{one, other} {
+		l := open(t, dir, ledger.Config{})
+		fill(t, l, 100*i+100, 100*i+110)
+		closeLog(t, l)
+	}
+	file := files(t, one)[0]
+	mine, theirs := lines(t, file), lines(t, files(t, other)[0])
+	for _, c := range []struct {
+		name string
+		put  [][]byte
+		line int64
+	}{
+		{"a line", slices.Concat(mine[:14], theirs[14:15], mine[15:]), 15},
+		{"the last line", slices.Concat(mine[:19], theirs[19:]), 20},
+		{"the whole end", slices.Concat(mine[:10], theirs[10:]), 20},
+	} {
+		write(t, file, c.put)
+		if r := verify(t, one); r.OK() || r.Problems[0].Fault != ledger.Changed || r.Problems[0].Line != c.line {
+			t.Errorf("%s: %v", c.name, r.Problems)
+		}
+	}
+}
+
+func TestALineHoldsOnlyInItsOwnChain(t *testing.T) {
+	dir := t.TempDir()
+	a, b := open(t, dir, ledger.Config{}), open(t, dir, ledger.Config{})
+	fill(t, a, 0, 1)
+	fill(t, b, 1, 2)
+	closeLog(t, a)
+	closeLog(t, b)
+	fs := files(t, dir)
+	write(t, fs[0], append(lines(t, fs[0]), lines(t, fs[1])...))
+	r := verify(t, dir)
+	if len(r.Problems) != 1 || r.Problems[0].Fault != ledger.Inserted || r.Problems[0].Line != 2 {
+		t.Errorf("%v", r.Problems)
+	}
+}
+
 func TestVerifyNeedsTheRightKey(t *testing.T) {
 	dir := written(t, 5, 0)
 	key := filepath.Join(dir, "keys", "ledger.key")
