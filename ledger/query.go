@@ -48,11 +48,15 @@ var ErrNotFound = errors.New("no event with this id (it may be older than what i
 // A LineError is a line that cannot be read.
 type LineError struct {
 	File string
-	Line int64 // 0 if only the place in bytes is known
+	Line int64 // 0 if it is not known
 }
 
 func (e *LineError) Error() string {
-	return fmt.Sprintf("%s:%d: not a line of the event log; see what merlon events verify says", e.File, e.Line)
+	place := e.File
+	if e.Line > 0 {
+		place += fmt.Sprintf(":%d", e.Line)
+	}
+	return place + ": not a line of the event log; see what merlon events verify says"
 }
 
 // A cursor reads one file's events that a filter picks.
@@ -60,6 +64,7 @@ type cursor struct {
 	dir, name string
 	off       int64 // of the first byte not read
 	line      int64 // lines read
+	midway    bool  // from some place on: the number of the line is not known
 }
 
 // read yields the events of the whole lines from the cursor on.
@@ -98,6 +103,9 @@ func (c *cursor) read(f *Filter) iter.Seq2[Event, error] {
 			e, picked, err := readEvent(b, f)
 			if err != nil {
 				err = &LineError{filepath.Join(folder, c.name), c.line}
+				if c.midway {
+					err = &LineError{File: filepath.Join(folder, c.name)}
+				}
 			} else if !picked {
 				continue
 			}
@@ -156,11 +164,50 @@ func stale(dir, name string, since time.Time) bool {
 // data folder dir. A line that cannot be read yields an error of its own, and
 // the rest goes on. It needs no key and does not verify.
 func Query(dir string, f Filter) iter.Seq2[Event, error] {
-	all := merged(dir, f, nil)
 	if f.Limit > 0 {
-		return newest(all, f.Limit)
+		return newestFiles(dir, f)
 	}
-	return all
+	return merged(dir, f, nil, nil)
+}
+
+// newestFiles yields the newest events that f picks, and for them reads no
+// more files than it must: twice as many each time, until there are enough.
+func newestFiles(dir string, f Filter) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		names, times := byAge(dir)
+		for n := 1; ; n *= 2 {
+			var picked []Event
+			var errs []error
+			some := names[:min(n, len(names))]
+			for e, err := range newest(merged(dir, f, nil, some), f.Limit) {
+				picked, errs = append(picked, e), append(errs, err)
+			}
+			// What no file read so far has is older than the others' last line.
+			enough := len(picked) == f.Limit && len(some) < len(names) && picked[0].Time.After(times[names[len(some)]])
+			if !enough && len(some) < len(names) {
+				continue
+			}
+			for i := range picked {
+				if !yield(picked[i], errs[i]) {
+					return
+				}
+			}
+			return
+		}
+	}
+}
+
+// byAge lists the chain files, the one written last first, and when that was.
+func byAge(dir string) ([]string, map[string]time.Time) {
+	names, _ := chainFiles(dir) // an error comes again on reading
+	times := map[string]time.Time{}
+	for _, name := range names {
+		if info, err := os.Stat(filepath.Join(dir, folder, name)); err == nil {
+			times[name] = info.ModTime()
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return times[b].Compare(times[a]) })
+	return names, times
 }
 
 // newest yields the last n of all.
@@ -190,7 +237,8 @@ func newest(all iter.Seq2[Event, error], n int) iter.Seq2[Event, error] {
 
 // merged reads all chains side by side, in the order of time between chains
 // and in that of writing within one. Where it stopped is left in cursors.
-func merged(dir string, f Filter, cursors map[string]*cursor) iter.Seq2[Event, error] {
+// With only, it reads those files and no others.
+func merged(dir string, f Filter, cursors map[string]*cursor, only []string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		names, err := chainFiles(dir)
 		if err != nil {
@@ -205,7 +253,7 @@ func merged(dir string, f Filter, cursors map[string]*cursor) iter.Seq2[Event, e
 		}
 		chains := map[string][]*cursor{}
 		for _, name := range names {
-			if cursors == nil && stale(dir, name, f.Since) {
+			if cursors == nil && stale(dir, name, f.Since) || only != nil && !slices.Contains(only, name) {
 				continue
 			}
 			c := cursors[name]
@@ -285,7 +333,7 @@ func Follow(ctx context.Context, dir string, f Filter) iter.Seq2[Event, error] {
 		if f.Since.IsZero() && f.Limit <= 0 {
 			toEnd(dir, cursors)
 		}
-		first := merged(dir, f, cursors)
+		first := merged(dir, f, cursors, nil)
 		if f.Limit > 0 {
 			first = newest(first, f.Limit)
 		}
@@ -303,7 +351,7 @@ func Follow(ctx context.Context, dir string, f Filter) iter.Seq2[Event, error] {
 				return
 			case <-tick.C:
 			}
-			for e, err := range merged(dir, f, cursors) {
+			for e, err := range merged(dir, f, cursors, nil) {
 				if !yield(e, err) || ctx.Err() != nil {
 					return
 				}
@@ -312,16 +360,32 @@ func Follow(ctx context.Context, dir string, f Filter) iter.Seq2[Event, error] {
 	}
 }
 
-// toEnd puts cursors behind all that is written.
+// toEnd puts cursors behind the last whole line that is written.
 func toEnd(dir string, cursors map[string]*cursor) {
 	names, _ := chainFiles(dir) // an error comes again on reading
 	for _, name := range names {
-		c := &cursor{dir: dir, name: name}
-		all := Filter{ID: "\x00"} // no event has it
-		for range c.read(&all) {
+		if off, err := lastLineEnd(filepath.Join(dir, folder, name)); err == nil {
+			cursors[name] = &cursor{dir: dir, name: name, off: off, midway: true}
 		}
-		cursors[name] = c
 	}
+}
+
+func lastLineEnd(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	from := max(0, info.Size()-2*maxLine)
+	b := make([]byte, info.Size()-from)
+	if _, err := f.ReadAt(b, from); err != nil && err != io.EOF {
+		return 0, err
+	}
+	return from + int64(bytes.LastIndexByte(b, '\n')+1), nil
 }
 
 const findBlock = 1 << 20
@@ -329,20 +393,10 @@ const findBlock = 1 << 20
 // Find returns the newest event with the id a client was told. It reads the
 // files from the newest to the oldest and each from its end.
 func Find(dir, id string) (Event, error) {
-	names, err := chainFiles(dir)
-	if err != nil {
-		return Event{}, err
-	}
 	if id == "" || clean(id, maxName) != id {
 		return Event{}, ErrNotFound
 	}
-	times := map[string]time.Time{}
-	for _, name := range names {
-		if info, err := os.Stat(filepath.Join(dir, folder, name)); err == nil {
-			times[name] = info.ModTime()
-		}
-	}
-	slices.SortStableFunc(names, func(a, b string) int { return times[b].Compare(times[a]) })
+	names, _ := byAge(dir)
 	for _, name := range names {
 		e, ok, err := findIn(filepath.Join(dir, folder, name), id)
 		if ok || err != nil {

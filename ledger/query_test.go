@@ -75,6 +75,38 @@ func TestQueryMergesChainsByTimeAndFilters(t *testing.T) {
 	}
 }
 
+func TestTheNewestAreTheNewestOverManyFiles(t *testing.T) {
+	dir := written(t, 600, 64*merlon.KiB)
+	for _, n := range []int{1, 50, 250, 599, 600, 601} {
+		got := query(t, dir, ledger.Filter{Limit: n, Guard: "waf"})
+		if len(got) != min(n, 600) || got[len(got)-1].ID != refusal(599).ID || got[0].ID != refusal(600-min(n, 600)).ID {
+			t.Errorf("%d: %d events, from %s", n, len(got), got[0].ID)
+		}
+	}
+	if got := query(t, dir, ledger.Filter{Limit: 5, ID: refusal(3).ID}); len(got) != 1 {
+		t.Errorf("an old one: %d events", len(got))
+	}
+}
+
+func TestFollowBeginsWithWhatIsNew(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, ledger.Config{Sync: ledger.SyncAlways})
+	fill(t, l, 0, 5)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	go func() {
+		time.Sleep(300 * time.Millisecond)
+		_ = l.Append(refusal(5))
+	}()
+	for e, err := range ledger.Follow(ctx, dir, ledger.Filter{}) {
+		if err != nil || e.ID != refusal(5).ID {
+			t.Errorf("%s %v", e.ID, err)
+		}
+		return
+	}
+	t.Error("nothing came")
+}
+
 func TestQueryGoesOnAfterALineThatCannotBeRead(t *testing.T) {
 	dir := written(t, 5, 0)
 	file := files(t, dir)[0]
