@@ -1,6 +1,7 @@
 package upstream_test
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -157,15 +158,21 @@ func TestCompressionComesAfterTheGuards(t *testing.T) {
 
 // A broken answer must not get a proper end from the encoder.
 func TestCompressedBrokenAnswerStaysBroken(t *testing.T) {
-	url := rawBackend(t, answers("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 999999\r\n\r\n"+page))
+	url := rawBackend(t, answers("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 999999\r\n\r\n"+strings.Repeat(page, 4)))
 	f := newFront(t, upstream.Config{To: []string{url}}, setup{})
 	hr, _ := http.NewRequest("GET", f.URL, nil)
 	hr.Header.Set("Accept-Encoding", "gzip")
 	res, err := f.Client().Do(hr)
 	if err == nil {
 		defer res.Body.Close()
-		if _, err = io.ReadAll(res.Body); err == nil {
+		part, err := io.ReadAll(res.Body)
+		if err == nil {
 			t.Error("half a page looks whole")
+		}
+		if z, err := gzip.NewReader(bytes.NewReader(part)); err == nil {
+			if _, err := io.ReadAll(z); err == nil {
+				t.Error("half a page was given a proper end")
+			}
 		}
 	}
 	if d := f.last(t); d.Reason != upstream.Closed || !d.begun {

@@ -302,3 +302,24 @@ func TestConnectIsNotPassedOn(t *testing.T) {
 		t.Error(s, asked)
 	}
 }
+
+// Also where there is no http.Server to recover for.
+func TestABrokenAnswerPanics(t *testing.T) {
+	p, err := upstream.New(upstream.Config{To: []string{rawBackend(t, answers("HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\nhalf"))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told failure
+	defer func() {
+		if got := recover(); got != http.ErrAbortHandler {
+			t.Errorf("panic: %v", got)
+		}
+		if told.Reason != upstream.Closed || !told.begun {
+			t.Errorf("%+v", told)
+		}
+	}()
+	p.Serve(httptest.NewRecorder(), merlon.NewRequest(httptest.NewRequest("GET", "/", nil)), upstream.Call{
+		Failed: func(d merlon.Decision, begun bool) { told = failure{d, begun} },
+	})
+	t.Error("half an answer returned as a whole one")
+}
