@@ -1,0 +1,281 @@
+package waf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/merlon-dev/merlon"
+)
+
+// seen says how much of a body was inspected, where that is not all of it.
+type seen struct {
+	partly    bool
+	inspected int64
+	total     int64 // negative if not known
+}
+
+func (s seen) findings() []merlon.Finding {
+	if !s.partly {
+		return nil
+	}
+	value := fmt.Sprintf("%d bytes, of a body of unknown length", s.inspected)
+	if s.total >= 0 {
+		value = fmt.Sprintf("%d of %d bytes", s.inspected, s.total)
+	}
+	return []merlon.Finding{{Rule: "inspected", Part: "body", Value: value, Message: "the rest is opaque and passed uninspected"}}
+}
+
+// readBody parses the body into m as far as it must be judged before the
+// upstream is asked. A decision means that it cannot be.
+func (g *Guard) readBody(r *merlon.Request, m *message) (seen, *merlon.Decision) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return seen{}, nil
+	}
+	k, boundary, d := g.declared(r)
+	if d != nil || k == noBody {
+		return seen{}, d
+	}
+	m.body.kind = k
+	if k == opaque {
+		return seen{partly: true, total: r.ContentLength}, nil
+	}
+	coding, err := contentCoding(r.Header["Content-Encoding"])
+	if err != nil {
+		return seen{}, refuse(http.StatusUnsupportedMediaType, Encoding, err)
+	}
+	if coding == "" && k != multipartForm && r.ContentLength > g.limit {
+		return seen{}, g.tooLarge(r.ContentLength) // without reading it
+	}
+	head, whole, err := r.Peek(g.limit)
+	if err != nil {
+		d := merlon.BodyFailed(err)
+		return seen{}, &d
+	}
+	switch {
+	case whole && len(head) == 0:
+		m.body.kind = noBody
+		return seen{}, nil
+	case k == multipartForm && !whole && coding == "":
+		return g.watch(r, m, boundary, head)
+	case !whole:
+		return seen{}, g.tooLarge(r.ContentLength)
+	}
+	if coding != "" {
+		plain, err := decode(coding, head, g.limit)
+		if err != nil {
+			return seen{}, g.undecodable(err)
+		}
+		head = plain
+	}
+	err = parse(&m.body, boundary, head, g.limit, g.arguments, !g.excluded.off(ruleDoctype))
+	if errors.Is(err, errTooMany) {
+		all := body{kind: k}
+		if parse(&all, boundary, head, g.limit, maxArguments, false) != nil {
+			return seen{}, g.tooMany("body", 0)
+		}
+		return seen{}, g.tooMany("body", max(len(all.args), len(all.texts)))
+	}
+	if err != nil {
+		return seen{}, g.unparsable(err)
+	}
+	return seen{}, nil
+}
+
+// declared says how the body is to be read, by the one type that is declared.
+func (g *Guard) declared(r *merlon.Request) (kind, string, *merlon.Decision) {
+	fields := r.Header["Content-Type"]
+	if len(fields) == 1 && fields[0] != "" {
+		k, boundary, err := g.types.kind(fields[0])
+		if err == nil {
+			return k, boundary, nil
+		}
+		if d := emptyBody(r); d != nil || r.Body == http.NoBody {
+			return noBody, "", d
+		}
+		return 0, "", g.badType(fields[0], err)
+	}
+	if d := emptyBody(r); d != nil || r.Body == http.NoBody {
+		return noBody, "", d
+	}
+	if len(fields) > 1 {
+		return 0, "", g.badType(strings.Join(fields, ", "), errors.New("there are several Content-Type fields"))
+	}
+	if g.excluded.off(ruleNoType) && g.excluded.off(ruleNoTypeBody) {
+		return plainText, "", nil
+	}
+	return 0, "", g.noType()
+}
+
+// emptyBody looks whether a body of unknown length has anything in it, and
+// puts http.NoBody in its place if not.
+func emptyBody(r *merlon.Request) *merlon.Decision {
+	if r.ContentLength > 0 {
+		return nil
+	}
+	_, empty, err := r.Peek(0)
+	if err != nil {
+		d := merlon.BodyFailed(err)
+		return &d
+	}
+	if empty {
+		r.Body = http.NoBody
+	}
+	return nil
+}
+
+// parse reads a whole body. most bounds the number of values.
+func parse(b *body, boundary string, text []byte, limit int64, most int, refuseDoctype bool) error {
+	switch b.kind {
+	case form, plainText:
+		b.text = text
+		return parseForm(b, string(text), most)
+	case jsonDoc:
+		return parseJSON(b, string(text), most)
+	case xmlDoc:
+		return parseXML(b, text, most, refuseDoctype)
+	case multipartForm:
+		f := newFields(limit, most)
+		p := newMultipartReader(boundary, f)
+		if err := p.feed(text); err != nil {
+			return err
+		}
+		if err := p.finish(); err != nil {
+			return err
+		}
+		f.into(b)
+	}
+	return nil
+}
+
+var (
+	errTooMany = errors.New("more values than are inspected")
+	errTooLong = errors.New("longer than what is inspected")
+	errDoctype = errors.New("has a document type declaration, which can hide text from inspection")
+)
+
+func refuse(status int, reason merlon.Reason, err error) *merlon.Decision {
+	d := merlon.Refuse(status, reason)
+	d.Err = err
+	return &d
+}
+
+func (g *Guard) tooLarge(length int64) *merlon.Decision {
+	d := refuse(http.StatusRequestEntityTooLarge, TooLarge, fmt.Errorf("the body is longer than the inspection limit of %s", merlon.Size(g.limit)))
+	d.Findings = []merlon.Finding{{Part: "body", Message: d.Err.Error()}}
+	if length > 0 && merlon.Size(length) <= maxLimit {
+		next := (merlon.Size(length) + merlon.MiB - 1) / merlon.MiB * merlon.MiB
+		d.Remedy = "waf:\n  limit: " + next.String()
+		d.Findings[0].Value = fmt.Sprintf("%d bytes", length)
+	}
+	return d
+}
+
+// tooMany refuses a request of n values; 0 if they were not counted.
+func (g *Guard) tooMany(part string, n int) *merlon.Decision {
+	d := refuse(http.StatusRequestEntityTooLarge, TooManyArguments, fmt.Errorf("the %s has more than %d values", part, g.arguments))
+	d.Findings = []merlon.Finding{{Part: part, Message: d.Err.Error()}}
+	if n > g.arguments && n <= maxArguments {
+		d.Remedy = fmt.Sprintf("waf:\n  arguments: %d", n)
+		d.Findings[0].Value = strconv.Itoa(n)
+	}
+	return d
+}
+
+func (g *Guard) badType(value string, err error) *merlon.Decision {
+	d := refuse(http.StatusUnsupportedMediaType, ContentType, err)
+	d.Findings = []merlon.Finding{{Part: `header "Content-Type"`, Value: shorten(value), Message: err.Error()}}
+	media, _, _ := strings.Cut(value, ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	if typePattern.MatchString(media) && !strings.Contains(media, "*") && !g.types.allowed.MatchString(media) {
+		d.Remedy = "waf:\n  content_types: [" + yamlScalar(media) + "]"
+	}
+	return d
+}
+
+func (g *Guard) noType() *merlon.Decision {
+	d := refuse(http.StatusUnsupportedMediaType, ContentType, errors.New("the body's type is not declared"))
+	d.Findings = []merlon.Finding{{Rule: strconv.Itoa(ruleNoType), Part: `header "Content-Type"`, Message: "missing, although there is a body"}}
+	d.Remedy = fmt.Sprintf("waf:\n  exclude:\n    - {rule: [%d, %d]}", ruleNoType, ruleNoTypeBody)
+	return d
+}
+
+func (g *Guard) unparsable(err error) *merlon.Decision {
+	switch {
+	case errors.Is(err, errTooLong):
+		return g.tooLarge(0)
+	case errors.Is(err, errTooMany):
+		return g.tooMany("body", 0)
+	}
+	d := refuse(http.StatusBadRequest, Malformed, err)
+	d.Findings = []merlon.Finding{{Part: "body", Message: err.Error()}}
+	if errors.Is(err, errDoctype) {
+		d.Findings[0].Rule = strconv.Itoa(ruleDoctype)
+		d.Remedy = fmt.Sprintf("waf:\n  exclude:\n    - {rule: %d}", ruleDoctype)
+	}
+	return d
+}
+
+func (g *Guard) undecodable(err error) *merlon.Decision {
+	if errors.Is(err, errTooLong) || errors.Is(err, errBomb) {
+		d := refuse(http.StatusRequestEntityTooLarge, TooLarge, err)
+		d.Findings = []merlon.Finding{{Part: "compressed body", Message: err.Error()}}
+		return d
+	}
+	d := refuse(http.StatusBadRequest, Malformed, err)
+	d.Findings = []merlon.Finding{{Part: "compressed body", Message: err.Error()}}
+	return d
+}
+
+// parseForm reads names and values as a lenient server would: what is not a
+// valid escape stands for itself.
+func parseForm(b *body, s string, most int) error {
+	for field := range strings.SplitSeq(s, "&") {
+		if field == "" {
+			continue
+		}
+		if len(b.args) >= most {
+			return errTooMany
+		}
+		name, value, _ := strings.Cut(field, "=")
+		b.args = append(b.args, pair{unescape(name), unescape(value)})
+	}
+	return nil
+}
+
+func unescape(s string) string {
+	if !strings.ContainsAny(s, "%+") {
+		return s
+	}
+	var b bytes.Buffer
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '+':
+			b.WriteByte(' ')
+		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
+			b.WriteByte(unhex(s[i+1])<<4 | unhex(s[i+2]))
+			i += 2
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	default:
+		return c - 'a' + 10
+	}
+}

@@ -1,0 +1,300 @@
+package waf
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/corazawaf/coraza/v3"
+	"github.com/corazawaf/coraza/v3/collection"
+	"github.com/corazawaf/coraza/v3/experimental"
+	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
+	"github.com/corazawaf/coraza/v3/types"
+
+	"github.com/merlon-dev/merlon"
+)
+
+// corazaEngine is the evaluator that embeds Coraza.
+type corazaEngine struct {
+	waf      coraza.WAF
+	rules    map[int]ruleInfo
+	excluded exclusions
+	off      []int // rules that no transaction shall run
+}
+
+func newCoraza(c Config, t mediaTypes) (*corazaEngine, error) {
+	e := &corazaEngine{rules: map[int]ruleInfo{}}
+	build := func(directives string, x exclusions) error {
+		clear(e.rules)
+		waf, err := compile(c, directives, x, func(r types.RuleMetadata) {
+			e.rules[r.ID()] = ruleInfo{tags: r.Tags(), score: scoreOf(r)}
+		})
+		e.waf = waf
+		return err
+	}
+	setup := directives(c, t)
+	if err := build(setup, nil); err != nil {
+		return nil, err
+	}
+	x, errs := newExclusions(c.Exclude, e.rules)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	e.excluded = x
+	if slices.ContainsFunc(x, func(x exclusion) bool { return x.target != "" }) {
+		if err := build(setup, x); err != nil {
+			return nil, err
+		}
+	}
+	for _, one := range x {
+		if one.target == "" {
+			e.off = append(e.off, one.rules...)
+		}
+	}
+	return e, nil
+}
+
+// scoreOf returns what one match of a rule adds to an anomaly score, as the
+// CRS ties it to the severity.
+func scoreOf(r types.RuleMetadata) int {
+	if !strings.Contains(r.Raw(), "anomaly_score_pl") || protected(r.ID()) {
+		return 0
+	}
+	switch r.Severity() {
+	case types.RuleSeverityCritical:
+		return 5
+	case types.RuleSeverityError:
+		return 4
+	case types.RuleSeverityWarning:
+		return 3
+	case types.RuleSeverityNotice:
+		return 2
+	}
+	return 0
+}
+
+// txn is what the engine uses of Coraza's transaction beside its interface.
+// Coraza offers it to plug-ins.
+type txn interface {
+	types.Transaction
+	plugintypes.TransactionState
+	RemoveRuleByID(id int)
+}
+
+// A settable is a variable of one value that a body processor sets.
+type settable interface{ Set(value string) }
+
+func set(v collection.Single, value string) { v.(settable).Set(value) }
+
+func (e *corazaEngine) request(m *message) (exchange, verdict, error) {
+	tx, ok := e.waf.NewTransaction().(txn)
+	if !ok {
+		return nil, verdict{}, errors.New("the rule engine has changed")
+	}
+	x := &corazaExchange{engine: e, tx: tx}
+	for _, id := range e.off {
+		tx.RemoveRuleByID(id)
+	}
+	tx.ProcessConnection(m.client, m.port, "", 0)
+	tx.ProcessURI(m.uri, m.method, m.proto)
+	separate(tx.Variables().ArgsGet())
+	tx.SetServerName(m.host)
+	for _, h := range m.header {
+		tx.AddRequestHeader(fresh(h.name), h.value)
+	}
+	separate(tx.Variables().RequestCookies())
+	it := tx.ProcessRequestHeaders()
+	if it == nil {
+		giveBody(tx, &m.body)
+		var err error
+		if it, err = tx.ProcessRequestBody(); err != nil {
+			x.close()
+			return nil, verdict{}, err
+		}
+	}
+	v := verdict{
+		score:     atoi(first(tx.Variables().TX().Get("blocking_inbound_anomaly_score"))),
+		threshold: atoi(first(tx.Variables().TX().Get("inbound_anomaly_score_threshold"))),
+	}
+	x.fill(&v, it, 0)
+	x.judged = len(tx.MatchedRules())
+	return x, v, nil
+}
+
+// giveBody hands over what was parsed. Coraza then has no body of its own to
+// parse, and writes no files to disk.
+func giveBody(tx txn, b *body) {
+	v := tx.Variables()
+	switch b.kind {
+	case form, plainText:
+		set(v.RequestBodyProcessor(), "URLENCODED")
+		set(v.RequestBody(), string(b.text))
+		set(v.RequestBodyLength(), fmt.Sprint(len(b.text)))
+	case jsonDoc:
+		set(v.RequestBodyProcessor(), "JSON")
+	case xmlDoc:
+		set(v.RequestBodyProcessor(), "XML")
+		v.RequestXML().Set("//@*", b.attrs)
+		v.RequestXML().Set("/*", b.texts)
+	case multipartForm:
+		set(v.RequestBodyProcessor(), "MULTIPART")
+	}
+	for _, a := range b.args {
+		v.ArgsPost().Add(fresh(a.name), a.value) // counted already
+	}
+	total := int64(0)
+	for _, p := range b.parts {
+		for _, h := range p.header {
+			v.MultipartPartHeaders().Add(fresh(p.name), h.name+": "+h.value)
+		}
+		v.MultipartName().Add(fresh(p.name), p.name)
+		total += p.size
+		if !p.file {
+			continue
+		}
+		for _, name := range p.fileNames {
+			v.MultipartFilename().Add(fresh(p.name), name)
+			v.Files().Add(fresh(""), name)
+			v.FilesSizes().SetIndex(name, 0, fmt.Sprint(p.size))
+		}
+		v.FilesNames().Add(fresh(""), p.name)
+	}
+	if b.kind == multipartForm {
+		set(v.FilesCombinedSize(), fmt.Sprint(total))
+	}
+}
+
+// fresh returns the same key in memory of its own. Coraza 3.8 remembers what a
+// value was transformed to by where its key is stored, so that values under
+// one stored key can be mistaken for each other.
+func fresh(key string) string { return (key + "\x00")[:len(key)] }
+
+// separate gives every value of a collection a key of its own where keys repeat.
+func separate(c collection.Map) {
+	all := c.FindAll()
+	if len(all) < 2 {
+		return
+	}
+	seen := make(map[string]bool, len(all))
+	repeated := false
+	for _, d := range all {
+		repeated = repeated || seen[d.Key()]
+		seen[d.Key()] = true
+	}
+	if !repeated {
+		return
+	}
+	for key := range seen {
+		c.Remove(key)
+	}
+	for _, d := range all {
+		c.Add(fresh(d.Key()), d.Value())
+	}
+}
+
+// corazaExchange is one transaction.
+type corazaExchange struct {
+	engine *corazaEngine
+	tx     txn
+	judged int // how many matches belong to the request
+}
+
+func (x *corazaExchange) response(a *answer) (verdict, error) {
+	for _, h := range a.header {
+		x.tx.AddResponseHeader(fresh(h.name), h.value)
+	}
+	it := x.tx.ProcessResponseHeaders(a.status, a.proto)
+	if it == nil && a.body != nil {
+		if _, _, err := x.tx.WriteResponseBody(a.body); err != nil {
+			return verdict{}, err
+		}
+	}
+	if it == nil {
+		if _, err := x.tx.ProcessResponseBody(); err != nil {
+			return verdict{}, err
+		}
+		it = x.tx.Interruption()
+	}
+	v := verdict{
+		score:     atoi(first(x.tx.Variables().TX().Get("blocking_outbound_anomaly_score"))),
+		threshold: atoi(first(x.tx.Variables().TX().Get("outbound_anomaly_score_threshold"))),
+	}
+	x.fill(&v, it, x.judged)
+	return v, nil
+}
+
+func (x *corazaExchange) close() {
+	_ = x.tx.Close() // removes temporary files; there are none
+}
+
+// fill reads what matched, from the given match on.
+func (x *corazaExchange) fill(v *verdict, it *types.Interruption, from int) {
+	if it == nil || it.Action == "allow" || it.Action == "pass" {
+		return
+	}
+	v.deny, v.status, v.by = true, it.Status, it.RuleID
+	for _, mr := range x.tx.MatchedRules()[from:] {
+		id := mr.Rule().ID()
+		score := x.engine.rules[id].score
+		if score == 0 && (id != v.by || protected(id)) {
+			continue
+		}
+		h := hit{rule: id, message: mr.Message()}
+		last := 0
+		for _, d := range mr.MatchedDatas() {
+			last = max(last, d.ChainLevel())
+			h.spots = append(h.spots, spot{targetOf(d.Variable()), d.Key(), d.Value(), d.ChainLevel() == 0})
+		}
+		for _, d := range mr.MatchedDatas() {
+			if d.ChainLevel() == last {
+				h.score += score
+			}
+		}
+		v.hits = append(v.hits, h)
+	}
+}
+
+func first(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[0]
+}
+
+func atoi(s string) int {
+	n := 0
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' || n > 1<<30 {
+			return n
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}
+
+// compile builds Coraza from the set-up, the operator's files, the CRS and the
+// exclusions.
+func compile(c Config, setup string, x exclusions, observe func(types.RuleMetadata)) (coraza.WAF, error) {
+	files := &ruleFiles{}
+	conf := coraza.NewWAFConfig().WithRootFS(files).WithDirectives(setup)
+	var errs []error
+	conf = files.add(conf, "rules", c.Rules, &errs)
+	conf = conf.WithDirectives("Include @owasp_crs/*.conf")
+	conf = files.add(conf, "rules_after", c.RulesAfter, &errs)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if s := x.directives(); s != "" {
+		conf = conf.WithDirectives(s)
+	}
+	conf = conf.WithDirectives(enforced(c))
+	waf, err := coraza.NewWAF(experimental.WAFConfigWithRuleObserver(conf, observe))
+	if err != nil {
+		if s := files.reading; s != nil {
+			return nil, merlon.BadSetting(s.setting, s.place, reasonOf(err))
+		}
+		return nil, fmt.Errorf("the rules cannot be loaded: %w", err)
+	}
+	return waf, nil
+}

@@ -1,0 +1,74 @@
+package waf
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/andybalholm/brotli"
+)
+
+// A body may become maxRatio times as long when it is decoded. Text hardly
+// ever does; bombs live of it. Short bodies are not measured.
+const (
+	maxRatio     = 200
+	ratioMatters = 64 << 10
+)
+
+var errBomb = fmt.Errorf("becomes more than %d times as long when decompressed", maxRatio)
+
+// contentCoding returns the coding of a body, empty if there is none. Only
+// one layer is understood (RFC 9110, section 8.4.1).
+func contentCoding(fields []string) (string, error) {
+	if len(fields) == 0 {
+		return "", nil
+	}
+	if len(fields) > 1 {
+		return "", errors.New("there are several Content-Encoding fields")
+	}
+	switch c := strings.ToLower(strings.Trim(fields[0], " \t")); c {
+	case "identity", "":
+		return "", nil
+	case "gzip", "x-gzip", "br":
+		return c, nil
+	}
+	return "", fmt.Errorf("the content coding %q is not understood", shorten(fields[0]))
+}
+
+// decode decompresses a whole body of at most limit decoded bytes.
+func decode(coding string, b []byte, limit int64) ([]byte, error) {
+	src := bytes.NewReader(b)
+	var r io.Reader
+	if coding == "br" {
+		r = brotli.NewReader(src)
+	} else {
+		zr, err := gzip.NewReader(src)
+		if err != nil {
+			return nil, err
+		}
+		zr.Multistream(false)
+		r = zr
+	}
+	bound := limit
+	if ratio := int64(len(b)) * maxRatio; ratio > ratioMatters && ratio < bound {
+		bound = ratio
+	} else if ratio <= ratioMatters {
+		bound = min(bound, ratioMatters)
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, bound+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(plain)) > bound && bound < limit:
+		return nil, errBomb
+	case int64(len(plain)) > bound:
+		return nil, errTooLong
+	case src.Len() > 0:
+		// Parsers differ in whether they go on reading here.
+		return nil, errors.New("has more after the end of the compressed data")
+	}
+	return plain, nil
+}

@@ -1,0 +1,190 @@
+package waf
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/merlon-dev/merlon"
+)
+
+// An Exclude turns rules off, by number or by tag: wholly, or for one part of
+// the message, or for one name in that part.
+type Exclude struct {
+	// Rule is the number of the rule, or a list of numbers. Example:
+	//
+	//	rule: 942100
+	Rule RuleIDs `yaml:"rule,omitempty"`
+	// Tag is a tag that the rules have, instead of numbers. Example:
+	//
+	//	tag: attack-sqli
+	Tag string `yaml:"tag,omitempty"`
+	// Target is the part of the message in which the rules shall not look:
+	// args (query parameters, form fields; JSON fields under json.…),
+	// args_names, headers, header_names, cookies, cookie_names, uri, body
+	// (the raw text of a form or text), xml, files (file names),
+	// part_headers, response. Default: the rules are off. Example:
+	//
+	//	target: args
+	Target Target `yaml:"target,omitempty"`
+	// Name is the name of the argument, header or cookie; * stands for any
+	// characters. Default: the whole target. Example:
+	//
+	//	name: json.items.*.text
+	Name string `yaml:"name,omitempty"`
+}
+
+// RuleIDs are numbers of rules; in YAML, one number or a list.
+type RuleIDs []int
+
+// UnmarshalYAML reads one number or a list of numbers.
+func (r *RuleIDs) UnmarshalYAML(unmarshal func(any) error) error {
+	var one int
+	if err := unmarshal(&one); err == nil {
+		*r = RuleIDs{one}
+		return nil
+	}
+	var list []int
+	if err := unmarshal(&list); err != nil {
+		return err
+	}
+	*r = list
+	return nil
+}
+
+// MarshalYAML writes a single number without brackets.
+func (r RuleIDs) MarshalYAML() (any, error) {
+	if len(r) == 1 {
+		return r[0], nil
+	}
+	return []int(r), nil
+}
+
+// A Target is a part of a message.
+type Target string
+
+// The parts of a message that a rule can be kept from looking at.
+const (
+	Args        Target = "args"         // query parameters, form, JSON and multipart fields
+	ArgsNames   Target = "args_names"   // their names
+	Headers     Target = "headers"      // values of header fields
+	HeaderNames Target = "header_names" // their names
+	Cookies     Target = "cookies"      // values of cookies
+	CookieNames Target = "cookie_names" // their names
+	URI         Target = "uri"          // the request line, path and query string as a whole
+	Body        Target = "body"         // the raw text of a form or text body
+	XML         Target = "xml"          // texts and attributes of an XML body
+	Files       Target = "files"        // file names and their fields' names
+	PartHeaders Target = "part_headers" // header fields of multipart parts
+	Response    Target = "response"     // the answer's body and header
+)
+
+var targets = []Target{Args, ArgsNames, Headers, HeaderNames, Cookies, CookieNames, URI, Body, XML, Files, PartHeaders, Response}
+
+// named are the targets whose parts have names.
+var named = []Target{Args, ArgsNames, Headers, HeaderNames, Cookies, CookieNames, PartHeaders}
+
+// Rules of Merlon's own that can be excluded like those of the CRS.
+const (
+	ruleDoctype = 99031 // an XML document type declaration
+)
+
+// Rules of the CRS that Merlon enforces itself, before the CRS is asked.
+const (
+	ruleNoType     = 920340
+	ruleNoTypeBody = 920640
+)
+
+// An exclusion is a checked Exclude with its rules looked up.
+type exclusion struct {
+	rules  []int
+	target Target
+	name   string
+}
+
+type exclusions []exclusion
+
+// off reports whether a rule is excluded wholly.
+func (x exclusions) off(rule int) bool {
+	for _, e := range x {
+		if e.target == "" && slices.Contains(e.rules, rule) {
+			return true
+		}
+	}
+	return false
+}
+
+// A ruleInfo is what is known of a loaded rule.
+type ruleInfo struct {
+	tags  []string
+	score int // that one match adds; 0 if none
+}
+
+// protected rules set the score up or act on it. Without them nothing would
+// be judged at all, which is what monitor and off are for.
+func protected(id int) bool {
+	switch id / 1000 {
+	case 901, 949, 959, 980:
+		return true
+	}
+	return false
+}
+
+// newExclusions checks the settings against the rules that are loaded.
+func newExclusions(list []Exclude, loaded map[int]ruleInfo) (exclusions, []error) {
+	var out exclusions
+	var errs []error
+	for i, x := range list {
+		bad := func(field, value, rule string) {
+			errs = append(errs, merlon.BadSetting(fmt.Sprintf("exclude[%d]%s", i, field), value, rule))
+		}
+		e := exclusion{target: x.Target, name: x.Name}
+		switch {
+		case len(x.Rule) == 0 && x.Tag == "":
+			bad("", "", "must name a rule or a tag")
+		case len(x.Rule) > 0 && x.Tag != "":
+			bad("", "", "must name a rule or a tag, not both")
+		}
+		for _, id := range x.Rule {
+			if _, ok := loaded[id]; !ok && id != ruleDoctype {
+				bad(".rule", strconv.Itoa(id), "must be the number of a rule that is loaded")
+			} else if protected(id) {
+				bad(".rule", strconv.Itoa(id), "must not be a rule that adds up or acts on the score; use monitor or off")
+			}
+			e.rules = append(e.rules, id)
+		}
+		if x.Tag != "" {
+			e.rules = withTag(loaded, x.Tag)
+			if len(e.rules) == 0 {
+				bad(".tag", x.Tag, "must be a tag of a rule that is loaded")
+			}
+		}
+		if x.Target != "" && !slices.Contains(targets, x.Target) {
+			bad(".target", string(x.Target), "must be one of "+joinTargets(targets))
+		} else if x.Name != "" && !slices.Contains(named, x.Target) {
+			bad(".name", x.Name, "needs a target whose parts have names: "+joinTargets(named))
+		}
+		out = append(out, e)
+	}
+	return out, errs
+}
+
+func withTag(loaded map[int]ruleInfo, tag string) []int {
+	var ids []int
+	for id, info := range loaded {
+		if slices.Contains(info.tags, tag) && !protected(id) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func joinTargets(list []Target) string {
+	s := make([]string, len(list))
+	for i, t := range list {
+		s[i] = string(t)
+	}
+	return strings.Join(s, ", ")
+}

@@ -1,0 +1,195 @@
+package waf
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/andybalholm/brotli"
+
+	"github.com/merlon-dev/merlon"
+)
+
+// responseWait is how long an answer of unknown length is held back until
+// enough of it is there to be judged. Answers that trickle are streams.
+const responseWait = 2 * time.Second
+
+func (g *Guard) judgeResponse(x exchange, res *http.Response) merlon.Decision {
+	a := &answer{status: res.StatusCode, proto: res.Proto, header: appendHeader(nil, res.Header)}
+	var s seen
+	if judged(res) {
+		head, whole := holdBack(res)
+		a.body = inflate(head, res.Header.Get("Content-Encoding"))
+		s = seen{partly: !whole, inspected: int64(len(a.body)), total: res.ContentLength}
+	}
+	v, err := x.response(a)
+	if err != nil {
+		return merlon.Unable(err)
+	}
+	if v.deny {
+		d := merlon.Refuse(http.StatusBadGateway, ResponseLeak)
+		d.Findings = describe(v, responsePart)
+		d.Remedy = remedy(v)
+		return d
+	}
+	d := merlon.Pass(ResponseClean)
+	d.Findings = s.findings()
+	return d
+}
+
+func responsePart(s spot) string {
+	if s.target == Response && s.name != "" {
+		return "header of the answer"
+	}
+	return "answer"
+}
+
+// judged reports whether an answer's body is to be held back: text that people
+// read (CRS's list), of a coding that is understood, and not a stream.
+func judged(res *http.Response) bool {
+	if res.Body == nil || res.Body == http.NoBody || res.ContentLength == 0 || res.StatusCode < 200 {
+		return false
+	}
+	if res.Request != nil && res.Request.Method == http.MethodHead || res.StatusCode == http.StatusNoContent || res.StatusCode == http.StatusNotModified {
+		return false
+	}
+	media, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(media)) {
+	case "text/html", "text/plain", "text/xml":
+	default:
+		return false
+	}
+	coding, err := contentCoding(res.Header["Content-Encoding"])
+	return err == nil && (coding == "" || coding == "br" || strings.HasSuffix(coding, "gzip"))
+}
+
+// holdBack reads the beginning of an answer and puts it back in its place.
+func holdBack(res *http.Response) (head []byte, whole bool) {
+	if res.ContentLength > 0 {
+		// An error comes again when the rest is read.
+		head, _ = io.ReadAll(io.LimitReader(res.Body, responseLimit))
+		res.Body = &joined{bytes.NewReader(head), res.Body}
+		return head, int64(len(head)) == res.ContentLength
+	}
+	p := newPump(res.Body)
+	head, whole = p.collect(responseLimit, responseWait)
+	res.Body = p
+	return head, whole
+}
+
+// joined is a body whose head has been read.
+type joined struct {
+	head *bytes.Reader
+	rest io.ReadCloser
+}
+
+func (j *joined) Read(p []byte) (int, error) {
+	if j.head.Len() > 0 {
+		return j.head.Read(p)
+	}
+	return j.rest.Read(p)
+}
+
+func (j *joined) Close() error { return j.rest.Close() }
+
+// A pump reads a body in a goroutine of its own, one piece ahead, so that
+// whoever waits for it can stop waiting.
+type pump struct {
+	body   io.ReadCloser
+	pieces chan piece
+	stop   chan struct{}
+	head   []byte // collected, not delivered
+	err    error  // after head
+}
+
+type piece struct {
+	b   []byte
+	err error
+}
+
+func newPump(body io.ReadCloser) *pump {
+	p := &pump{body: body, pieces: make(chan piece), stop: make(chan struct{})}
+	go func() {
+		for {
+			b := make([]byte, 32<<10)
+			n, err := body.Read(b)
+			select {
+			case p.pieces <- piece{b[:n], err}:
+			case <-p.stop:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return p
+}
+
+// collect waits for the body's first bytes, but not longer than that.
+func (p *pump) collect(most int, wait time.Duration) (head []byte, whole bool) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for len(p.head) < most && p.err == nil {
+		select {
+		case next := <-p.pieces:
+			p.head, p.err = append(p.head, next.b...), next.err
+		case <-timer.C:
+			return p.head, false
+		}
+	}
+	return p.head, p.err == io.EOF
+}
+
+func (p *pump) Read(b []byte) (int, error) {
+	for len(p.head) == 0 && p.err == nil {
+		select {
+		case next := <-p.pieces:
+			p.head, p.err = next.b, next.err
+		case <-p.stop:
+			return 0, http.ErrBodyReadAfterClose
+		}
+	}
+	if len(p.head) == 0 {
+		return 0, p.err
+	}
+	n := copy(b, p.head)
+	p.head = p.head[n:]
+	return n, nil
+}
+
+func (p *pump) Close() error {
+	select {
+	case <-p.stop:
+	default:
+		close(p.stop)
+	}
+	return p.body.Close()
+}
+
+// inflate decompresses as much of an answer as is judged. What cannot be is
+// judged as it stands.
+func inflate(b []byte, coding string) []byte {
+	var r io.Reader
+	switch strings.ToLower(strings.TrimSpace(coding)) {
+	case "br":
+		r = brotli.NewReader(bytes.NewReader(b))
+	case "gzip", "x-gzip":
+		zr, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return b
+		}
+		r = zr
+	default:
+		return b[:min(len(b), responseLimit)]
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, responseLimit))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && len(plain) == 0 {
+		return b
+	}
+	return plain
+}
