@@ -106,7 +106,7 @@ func classify(err error) (status int, reason merlon.Reason) {
 		}
 	}
 	// net/http and its HTTP/2 do not export these.
-	for _, text := range [...]string{"server closed idle connection", "GOAWAY", "client connection lost", "stream error", "client connection force closed"} {
+	for _, text := range [...]string{"server closed idle connection", "GOAWAY", "client connection lost", "stream error", "client connection force closed", "client conn could not be established", "client conn is closed"} {
 		if strings.Contains(err.Error(), text) {
 			return http.StatusBadGateway, Closed
 		}

@@ -48,7 +48,8 @@ const (
 	// The cause names what was wrong; the backend must be mended.
 	BadResponse merlon.Reason = "upstream-bad-response"
 	// Closed: the backend closed the connection before its answer was
-	// complete. Look for a crash or a too short keep-alive in its log.
+	// complete. Look for a crash, a too short keep-alive or a refused client
+	// certificate in its log.
 	Closed merlon.Reason = "upstream-closed"
 	// BadTLS: the backend's certificate could not be verified, or the two
 	// sides agree on no TLS. There is no retry in cleartext; mend upstream.tls.
