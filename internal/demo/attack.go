@@ -146,22 +146,22 @@ func forgeries() []Attack {
 		Name: "get-transfer", Title: "Another site's link sends your credit",
 		Hole: "The transfer also obeys a plain link (GET).",
 		Twin: "The shop's own quick link sends credit", attack: linkCSRF, twin: linkTransfer,
-		NotYet: "access will refuse a link that changes something unless it comes from the shop's own pages",
+		NotYet: "csrf will refuse other sites' links to routes that are marked as changing something",
 	}, {
 		Name: "others-order", Title: "Read somebody else's order by its number",
 		Hole: "The order page asks whether you are logged in, not whose order it is.",
-		Twin: "Buy something and read the own order", attack: othersOrder, twin: ownOrder,
-		NotYet: "access will decide by policy who may see which order",
+		Twin: "Buy something and read that order", attack: othersOrder, twin: ownOrder,
+		NotYet: "access will decide by policy who may read which order",
 	}, {
 		Name: "cookie-object", Title: "Become admin by editing a cookie",
 		Hole: "The role comes back in an unsigned object in a cookie, and is believed.",
 		Twin: "The untouched cookie greets its owner", attack: cookieRole, twin: cookieGreeting,
-		NotYet: "payload will seal objects in cookies and refuse changed ones",
+		NotYet: "payload will sign objects in cookies and refuse changed ones",
 	}, {
 		Name: "md5", Title: "Crack leaked MD5 password hashes",
 		Hole: "Passwords are kept as MD5 without salt, and an API shows the hashes.",
 		Twin: "The app still lists the members' names", attack: crackMD5, twin: memberNames,
-		NotYet: "identity/password will turn MD5 into argon2id at the next log-in; mask will keep hashes from leaving",
+		NotYet: "password will replace MD5 by argon2id, and mask will keep hashes from leaving",
 	}, {
 		Name: "stack-trace", Title: "Provoke an error page that tells all",
 		Hole: "Errors show the statement, the database's password and the stack to everybody.",

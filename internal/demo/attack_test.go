@@ -132,7 +132,7 @@ func TestReport(t *testing.T) {
 			t.Errorf("problems: %s", r.Problems())
 		}
 		got := text(r)
-		for _, want := range []string{"stopped        gate: said ID7", "not yet        access will", "Every legitimate use worked"} {
+		for _, want := range []string{"stopped        gate: said ID7", "not yet        csrf will", "Every legitimate use worked"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("the table is without %q:\n%s", want, got)
 			}

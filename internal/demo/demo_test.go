@@ -141,7 +141,9 @@ func TestInjectedSQLLeavesNoFile(t *testing.T) {
 	dir := t.TempDir()
 	for _, statement := range []string{
 		"ATTACH DATABASE '" + dir + "/a.db' AS x; CREATE TABLE x.t (a); INSERT INTO x.t VALUES (1)",
+		"ATTACH DATABASE 'file:" + dir + "/u.db?vfs=unix' AS x; CREATE TABLE x.t (a); INSERT INTO x.t VALUES (1)",
 		"VACUUM INTO '" + dir + "/v.db'",
+		"VACUUM INTO 'file:" + dir + "/w.db?vfs=unix'",
 		"PRAGMA temp_store_directory = '" + dir + "'; PRAGMA temp_store = FILE; CREATE TEMP TABLE t (a); INSERT INTO t VALUES (1)",
 		"SELECT load_extension('" + dir + "/x.so')",
 	} {
@@ -165,7 +167,7 @@ func TestInjectedSQLLeavesNoFile(t *testing.T) {
 func TestInjectedTransactionIsUndone(t *testing.T) {
 	srv := open(t)
 	body(t, srv.URL+"/search?q="+url.QueryEscape("x'; BEGIN EXCLUSIVE; DELETE FROM products --"))
-	if code, text := body(t, srv.URL+"/"); code != http.StatusOK || !strings.Contains(text, "kettle") {
+	if code, text := body(t, srv.URL+"/"); code != http.StatusOK || !strings.Contains(text, "Harbour kettle") {
 		t.Errorf("the shop afterwards: status %d", code)
 	}
 	res, err := http.PostForm(srv.URL+"/register", url.Values{"username": {"ida"}, "password": {"x"}})
@@ -185,7 +187,7 @@ func TestInjectedSQLIsBounded(t *testing.T) {
 	if code, _ := body(t, srv.URL+"/api/stock?product="+url.QueryEscape(endless)); code != http.StatusInternalServerError {
 		t.Errorf("an endless query: status %d, want it cut off with 500", code)
 	}
-	if code, text := body(t, srv.URL+"/"); code != http.StatusOK || !strings.Contains(text, "kettle") {
+	if code, text := body(t, srv.URL+"/"); code != http.StatusOK || !strings.Contains(text, "Harbour kettle") {
 		t.Errorf("the shop afterwards: status %d", code)
 	}
 }

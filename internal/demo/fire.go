@@ -64,7 +64,7 @@ func storedXSS(b *browser) Shot {
 func honestReview(b *browser) Shot {
 	b.join()
 	m := marker()
-	text := `I <3 this mug! The sticker says <code>tea := kettle.Pour()</code> & it's <b>dishwasher safe</b> (` + m + `).`
+	text := `I <3 this mug! The sticker says <code>tea := kettle.Pour()</code>, and it's <b>dishwasher safe</b>. ` + m
 	b.form(reviewed+"/reviews", ownPage, "text", text)
 	p := b.get(reviewed)
 	b.takeBack(p)

@@ -166,14 +166,14 @@ func (m *machine) each(names []string, do func(abs string) (string, error)) stri
 		}
 		text, err := do(abs)
 		if err != nil {
-			text = fmt.Sprintf("%s: %v\n", name, err)
+			text = name + ": No such file or directory\n"
 		}
 		out.WriteString(text)
 	}
 	return out.String()
 }
 
-var errNoFile = errors.New("No such file or directory") // worded as the real commands do
+var errNoFile = errors.New("no such file")
 
 func (m *machine) cat(abs string) (string, error) {
 	text, ok := m.files[abs]

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
 	"runtime"
 	"strings"
@@ -262,6 +263,12 @@ func (s *Shop) deleteReview(w http.ResponseWriter, r *http.Request) error {
 
 // A hit is a row of a search.
 type hit struct{ Name, Blurb, Slug string }
+
+// Pictured reports whether there is a picture of what was found.
+func (h hit) Pictured() bool {
+	_, err := fs.Stat(static, "static/img/"+h.Slug+".svg")
+	return err == nil
+}
 
 func (s *Shop) search(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query().Get("q")
