@@ -107,7 +107,8 @@ func (b *builder) ancestors(value string) (policy, options []string) {
 	sources := strings.Fields(value)
 	for _, s := range sources {
 		alone := s == "'none'" && len(sources) == 1
-		if !alone && s != "'self'" && !frameSource.MatchString(s) {
+		unquoted := s == "self" || s == "none" // hosts of that name, to a browser
+		if unquoted || !alone && s != "'self'" && !frameSource.MatchString(s) {
 			b.bad("frame_ancestors", value, "must be off, 'none', or a list of 'self' and of hosts such as https://partner.example")
 			break
 		}
