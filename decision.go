@@ -12,7 +12,7 @@ type Effect uint8
 const (
 	Deny      Effect = iota // the zero Effect, so that a forgotten decision refuses
 	Challenge               // refuse, but say how to be let in
-	Allow // let it go on
+	Allow                   // let it go on
 )
 
 // String returns "deny", "challenge" or "allow".

@@ -82,7 +82,7 @@ func (g *Gate) Check(r *Request) Decision {
 		e := &g.entries[i]
 		r.asking, r.checked = e, i+1
 		last = e.check(r)
-		r.record(e.guard.Name(), last)
+		r.Record(e.guard.Name(), last)
 		if !last.Passed() {
 			break
 		}
@@ -112,7 +112,7 @@ func (g *Gate) CheckResponse(r *Request, res *http.Response) Decision {
 		}
 		last = e.checkResponse(r, res)
 		if last.Reason != "" || !last.Passed() {
-			r.record(e.guard.Name(), last)
+			r.Record(e.guard.Name(), last)
 		}
 		if !last.Passed() {
 			break
@@ -147,7 +147,7 @@ func (g *Gate) Done(r *Request, o Outcome) {
 func finish(f Finisher, r *Request, o Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.record(f.Name(), panicked(p))
+			r.Record(f.Name(), panicked(p))
 		}
 	}()
 	f.Done(r, o)

@@ -94,7 +94,7 @@ func TestPeekLeavesTheBodyWhole(t *testing.T) {
 }
 
 // A watcher refuses the rest of a body at a marker.
-type watcher struct{ monitored bool }
+type watcher struct{}
 
 func (watcher) Name() string { return "watcher" }
 func (watcher) Check(r *merlon.Request) merlon.Decision {

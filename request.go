@@ -28,6 +28,8 @@ type Request struct {
 	asking  *entry // the guard being asked, set by the Gate
 	checked int    // how many guards of the Gate were asked
 
+	peeked int64 // the most that a guard has asked to see of the body
+
 	mu       sync.Mutex // streaming bodies record verdicts from other goroutines
 	verdicts []Verdict
 }
@@ -80,17 +82,19 @@ func (r *Request) RefusedBy() string {
 	return ""
 }
 
-func (r *Request) record(guard string, d Decision) {
+// Record adds a verdict that was reached outside the gate's loop, such as the
+// upstream's failure to answer.
+func (r *Request) Record(guard string, d Decision) {
 	r.mu.Lock()
 	r.verdicts = append(r.verdicts, Verdict{guard, d})
 	r.mu.Unlock()
 }
 
-// Peek returns up to max bytes from the start of the body, and whether that
+// Peek returns up to limit bytes from the start of the body, and whether that
 // is all of it. What was read stays in place for the next guard and for the
 // upstream. The slice must not be changed. An error is one of reading; turn
 // it into a decision with [BodyFailed].
-func (r *Request) Peek(max int64) (head []byte, whole bool, err error) {
+func (r *Request) Peek(limit int64) (head []byte, whole bool, err error) {
 	if r.Request.Body == nil || r.Request.Body == http.NoBody {
 		return nil, true, nil
 	}
@@ -98,8 +102,13 @@ func (r *Request) Peek(max int64) (head []byte, whole bool, err error) {
 		r.body = &peekBody{src: r.Request.Body}
 		r.Request.Body = r.body
 	}
-	return r.body.peek(max)
+	head, whole, err = r.body.peek(limit)
+	r.peeked = max(r.peeked, int64(len(head)))
+	return head, whole, err
 }
+
+// Peeked returns how many bytes of the body guards have looked at.
+func (r *Request) Peeked() int64 { return r.peeked }
 
 // WrapBody lets a guard watch the body as it streams to the upstream. wrap
 // gets the body from its first byte on, and a function that refuses the rest:
@@ -117,7 +126,7 @@ func (r *Request) WrapBody(wrap func(body io.ReadCloser, refuse func(Decision) e
 			name = e.guard.Name()
 			d.Monitored = d.Monitored || e.monitored
 		}
-		r.record(name, d)
+		r.Record(name, d)
 		if d.Passed() {
 			return nil
 		}

@@ -1,0 +1,254 @@
+// Package config reads the file: a struct made of the packages' own Config
+// types, decoded strictly, so that one run names every mistake with its place.
+//
+// It decides nothing about what a setting means: whether a value can be used
+// is for the constructor of the package that owns it.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/certs"
+	"github.com/merlon-dev/merlon/csrf"
+	"github.com/merlon-dev/merlon/headers"
+	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/limit"
+	"github.com/merlon-dev/merlon/origin"
+	"github.com/merlon-dev/merlon/upstream"
+	"github.com/merlon-dev/merlon/waf"
+)
+
+// A File is merlon.yaml.
+type File struct {
+	// Listen says where Merlon answers.
+	Listen Listen `yaml:"listen,omitempty"`
+	// Data is the folder for keys, certificates and the event log.
+	// Default: the user's data folder, such as ~/.local/share/merlon.
+	// Example: /var/lib/merlon
+	Data string `yaml:"data,omitempty"`
+	// TLS says which certificates are served and which protocol versions.
+	TLS certs.Config `yaml:"tls,omitempty"`
+	// EdgeConfig names the proxies in front of Merlon and bounds what a client
+	// may do before and around a request.
+	origin.EdgeConfig `yaml:",inline"`
+	// Ledger configures the event log.
+	Ledger ledger.Config `yaml:"ledger,omitempty"`
+	// Telemetry configures metrics, traces and profiling.
+	Telemetry Telemetry `yaml:"telemetry,omitempty"`
+	// Guards hold for every site that does not say otherwise.
+	Guards `yaml:",inline"`
+	// Sites are the hosts that Merlon answers for; anything else is 421.
+	Sites []Site `yaml:"sites,omitempty"`
+
+	name   string
+	places map[string]*token.Token
+}
+
+// Listen says where Merlon answers. An address is "host:port"; "off" closes a
+// listener.
+type Listen struct {
+	// HTTPS is where sites are served.
+	// Default: 127.0.0.1:8443. Example: ":443"
+	HTTPS string `yaml:"https,omitempty"`
+	// HTTP only redirects to HTTPS and answers ACME challenges.
+	// Default: 127.0.0.1:8080. Example: ":80"
+	HTTP string `yaml:"http,omitempty"`
+	// Admin is where health, readiness and metrics are. On loopback it is plain
+	// HTTP; anywhere else it is TLS with the certificates of `tls`.
+	// Default: 127.0.0.1:9443.
+	Admin string `yaml:"admin,omitempty"`
+	// InsecureHTTP serves the sites in clear text, for use behind a TLS
+	// terminator on the same host. Name that terminator in
+	// trusted_proxies. Default: off. Example: 127.0.0.1:8000
+	InsecureHTTP string `yaml:"insecure_http,omitempty"`
+}
+
+// Telemetry configures what operators watch.
+type Telemetry struct {
+	// Traces is an OTLP/HTTP endpoint that request traces are sent to.
+	// Default: none. Example: http://127.0.0.1:4318
+	Traces string `yaml:"traces,omitempty"`
+	// Pprof serves Go's profiles on the admin listener, under /debug/pprof/.
+	// They show memory contents: leave off where the admin listener can be
+	// reached by others. Default: false.
+	Pprof bool `yaml:"pprof,omitempty"`
+}
+
+// Guards are the settings of the guards. They may stand at the top, on a site
+// and on a route; what is set nearest to the request holds, setting by setting.
+type Guards struct {
+	// Monitor names guards that record what they would refuse, and let it
+	// pass; "all" for every one. Example: [waf]
+	Monitor []string `yaml:"monitor,omitempty"`
+	// Off names guards that are not asked at all; "all" for every one that
+	// can be switched off. Example: [csrf]
+	Off []string `yaml:"off,omitempty"`
+	// Address says which client addresses may come in.
+	Address *origin.Config `yaml:"address,omitempty"`
+	// Limit bounds how much one client may ask for.
+	Limit *limit.Config `yaml:"limit,omitempty"`
+	// WAF looks for attacks with the OWASP Core Rule Set.
+	WAF *waf.Config `yaml:"waf,omitempty"`
+	// CSRF refuses state-changing requests that other sites' pages send.
+	CSRF *csrf.Config `yaml:"csrf,omitempty"`
+	// Headers says what browsers are told with each answer.
+	Headers *headers.Config `yaml:"headers,omitempty"`
+}
+
+// A Site is what is served for one or more hosts.
+type Site struct {
+	// Host is the name, or names, that the site answers to; "*" for any.
+	// Example: shop.example.com
+	Host Names `yaml:"host,omitempty"`
+	// Upstream is the backend, or backends.
+	// Example: http://127.0.0.1:3000
+	Upstream *upstream.Config `yaml:"upstream,omitempty"`
+	// Guards of this site.
+	Guards `yaml:",inline"`
+	// Routes are parts of the site with settings of their own.
+	Routes []Route `yaml:"routes,omitempty"`
+}
+
+// A Route is the part of a site whose path matches a pattern. Of several that
+// match, the one with the longest literal beginning is taken.
+type Route struct {
+	// Path is a pattern: "*" is any run of characters within a segment, "/**"
+	// at the end is everything below. Example: /api/**
+	Path string `yaml:"path,omitempty"`
+	// Upstream is the backend of this route, if it is not the site's.
+	Upstream *upstream.Config `yaml:"upstream,omitempty"`
+	// Guards of this route.
+	Guards `yaml:",inline"`
+}
+
+// Names is one host name or a list of them.
+type Names []string
+
+// UnmarshalYAML reads a name or a list of names.
+func (n *Names) UnmarshalYAML(decode func(any) error) error {
+	var one string
+	if err := decode(&one); err == nil {
+		*n = Names{one}
+		return nil
+	}
+	return decode((*[]string)(n))
+}
+
+// maxFile is the largest configuration that is read: 4 MiB.
+const maxFile = 4 << 20
+
+// Load reads the file at path. The error holds [Problems] if the file could be
+// read but not understood; the File is returned all the same, so that what was
+// understood can be checked, too.
+func Load(path string) (*File, error) {
+	r, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("%s: is larger than %d MiB", path, maxFile>>20)
+	}
+	return Parse(path, text)
+}
+
+// Parse is [Load] for text; name stands in errors.
+func Parse(name string, text []byte) (*File, error) {
+	f := &File{name: name}
+	d := &decoder{nodes: map[string]*token.Token{}}
+	if body := d.parse(text); body != nil {
+		d.value("", body, reflect.ValueOf(f).Elem())
+	}
+	f.places = d.nodes
+	if len(d.problems) == 0 {
+		return f, nil
+	}
+	for i := range d.problems {
+		d.problems[i].File = name
+	}
+	return f, d.problems.tidy()
+}
+
+// Name is the file's name, as given to [Load]; empty for a File made in memory.
+func (f *File) Name() string { return f.name }
+
+// Defaults fills in what the file leaves out and is not a guard's own matter.
+func (f *File) Defaults() error {
+	set := func(s *string, value string) {
+		switch *s {
+		case "":
+			*s = value
+		case "off":
+			*s = ""
+		}
+	}
+	set(&f.Listen.HTTPS, "127.0.0.1:8443")
+	set(&f.Listen.HTTP, "127.0.0.1:8080")
+	set(&f.Listen.Admin, "127.0.0.1:9443")
+	set(&f.Listen.InsecureHTTP, "")
+	if f.Data == "" {
+		dir, err := DefaultData()
+		if err != nil {
+			return merlon.BadSetting("data", "", err.Error())
+		}
+		f.Data = dir
+	}
+	return nil
+}
+
+// DefaultData is the user's data folder for Merlon (XDG Base Directory
+// Specification).
+func DefaultData() (string, error) {
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "merlon"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", errors.New("must be set, as there is no home folder to put it in")
+	}
+	return filepath.Join(home, ".local", "share", "merlon"), nil
+}
+
+// Under returns g with every setting that it leaves out taken from outer:
+// a route's guards under its site's, a site's under the file's. Lists that
+// only grow, such as the WAF's exclusions, are joined.
+func (g Guards) Under(outer Guards) Guards {
+	inherit(reflect.ValueOf(&g).Elem(), reflect.ValueOf(&outer).Elem())
+	return g
+}
+
+func inherit(v, outer reflect.Value) {
+	for i := range v.NumField() {
+		field := v.Type().Field(i)
+		if !field.IsExported() {
+			continue
+		}
+		a, b := v.Field(i), outer.Field(i)
+		switch {
+		case a.Kind() == reflect.Pointer && a.Type().Elem().Kind() == reflect.Struct && !a.IsNil() && !b.IsNil():
+			merged := reflect.New(a.Type().Elem())
+			merged.Elem().Set(a.Elem())
+			inherit(merged.Elem(), b.Elem())
+			a.Set(merged)
+		case a.Kind() == reflect.Struct && a.NumField() > 0 && !a.IsZero() && field.Type.PkgPath() != "time":
+			inherit(a, b)
+		case strings.Contains(field.Tag.Get("inherit"), "join") && a.Kind() == reflect.Slice:
+			a.Set(reflect.AppendSlice(reflect.AppendSlice(reflect.MakeSlice(a.Type(), 0, a.Len()+b.Len()), b), a))
+		case a.IsZero():
+			a.Set(b)
+		}
+	}
+}

@@ -1,0 +1,435 @@
+// Package gateway composes: sites, routes, the one list of guards, listeners,
+// reload and shutdown. It promises that every request is answered by the gate
+// of exactly one route, and leaves one event.
+//
+// It decides nothing: what may pass is for the guards, what a setting may be
+// is for their constructors.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/certs"
+	"github.com/merlon-dev/merlon/csrf"
+	"github.com/merlon-dev/merlon/headers"
+	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/limit"
+	"github.com/merlon-dev/merlon/origin"
+	"github.com/merlon-dev/merlon/upstream"
+	"github.com/merlon-dev/merlon/waf"
+)
+
+// GuardNames are the guards in the order in which a request meets them, and
+// then what judges the way out.
+var GuardNames = []string{"origin", "limit", "waf", "csrf", "headers"}
+
+// A Gateway is everything that is built from one configuration. It is never
+// changed: a reload builds another.
+type Gateway struct {
+	edge       *origin.Edge
+	certs      *certs.Certs
+	hosts      hostTable
+	sites      []*site
+	stranger   *route // answers for hosts that no site serves
+	tls        *tls.Config
+	challenged http.Handler // the gateway itself, behind ACME challenges
+	weak       []string
+	env        Env
+
+	inFlight sync.WaitGroup
+}
+
+// An Env is what a Gateway uses and does not own; it outlives reloads.
+type Env struct {
+	Log     *slog.Logger
+	Ledger  *ledger.Log // nil while a configuration is only checked
+	Metrics *Metrics    // may be nil
+	Tracer  *Tracer     // may be nil
+	Limits  limit.Store // may be nil while a configuration is only checked
+	Notify  func(certs.Notice)
+}
+
+type site struct {
+	name   string
+	routes []*route // the most specific first
+	all    *route   // what no route matches
+}
+
+type route struct {
+	site    string
+	pattern string // empty for the site itself
+	index   int    // in the file
+	gate    *merlon.Gate
+	pool    *upstream.Pool
+	headers *headers.Policy // nil if off
+	plain   bool            // response guards want to read what the upstream sends
+	guards  []string        // as asked, for people: "waf (monitored)"
+}
+
+// New builds a gateway from f. The error joins every [merlon.SettingError];
+// [config.File.Explain] finds their places. It opens no port and starts
+// nothing, so that to check a configuration is to build and drop it.
+func New(f *config.File, env Env) (*Gateway, error) {
+	if env.Limits == nil {
+		env.Limits = limit.NewMemory(limit.MemoryConfig{Keys: 1})
+	}
+	b := &builder{file: f, env: env, g: &Gateway{hosts: hostTable{}, env: env}, pools: map[string]*upstream.Pool{}}
+	b.build()
+	if err := errors.Join(b.errs...); err != nil {
+		return nil, err
+	}
+	return b.g, nil
+}
+
+// builder gathers mistakes while it builds, so that all are told at once.
+type builder struct {
+	file  *config.File
+	env   Env
+	g     *Gateway
+	errs  []error
+	pools map[string]*upstream.Pool
+	wafs  []shared[waf.Config, *waf.Guard]
+}
+
+// shared pairs a configuration with what was built from it: equal
+// configurations share one, since compiled rule sets are large.
+type shared[C, G any] struct {
+	config C
+	guard  G
+}
+
+func (b *builder) fail(setting string, err error) {
+	if err != nil {
+		b.errs = append(b.errs, merlon.Within(setting, err))
+	}
+}
+
+func (b *builder) build() {
+	f, g := b.file, b.g
+	var err error
+	if g.edge, err = origin.NewEdge(f.EdgeConfig); err != nil {
+		b.errs = append(b.errs, err)
+	}
+	if err := ledger.Check(f.Ledger); err != nil {
+		b.fail("ledger", err)
+	}
+	b.listeners()
+	if len(f.Sites) == 0 {
+		b.fail("sites", merlon.BadSetting("", "", "must name at least one site, with its host and upstream"))
+	}
+	for i := range f.Sites {
+		b.site(fmt.Sprintf("sites[%d]", i), &f.Sites[i])
+	}
+	g.certs, err = certs.New(f.TLS, certs.Env{
+		Data: f.Data, Hosts: b.allHosts(), HTTP: f.Listen.HTTP != "", Notify: b.env.Notify, Logger: b.env.Log,
+	})
+	b.fail("tls", err)
+	if err == nil {
+		g.tls = g.certs.TLSConfig()
+		g.challenged = g.certs.HTTPChallenge(g)
+	}
+	b.stranger()
+	b.weak()
+}
+
+func (b *builder) allHosts() []string {
+	var all []string
+	for _, s := range b.file.Sites {
+		all = append(all, s.Host...)
+	}
+	return all
+}
+
+func (b *builder) site(setting string, c *config.Site) {
+	s := &site{}
+	if len(c.Host) == 0 {
+		b.fail(setting+".host", merlon.BadSetting("", "", `must be set, such as shop.example.com, or "*" for any host`))
+	} else {
+		s.name = c.Host[0]
+	}
+	for i, h := range c.Host {
+		place := setting + ".host"
+		if len(c.Host) > 1 {
+			place = fmt.Sprintf("%s.host[%d]", setting, i)
+		}
+		canonical, err := siteHost(h)
+		if err != nil {
+			b.fail("", merlon.BadSetting(place, h, err.Error()))
+			continue
+		}
+		if err := b.g.hosts.add(place, canonical, s); err != nil {
+			b.errs = append(b.errs, err)
+		}
+	}
+	guards := c.Guards.Under(b.file.Guards)
+	if c.Upstream == nil && !everyRouteHasUpstream(c) {
+		b.fail(setting+".upstream", merlon.BadSetting("", "", "must be set, such as http://127.0.0.1:3000"))
+	}
+	s.all = b.route(setting, s.name, "", guards, c.Upstream)
+	for i := range c.Routes {
+		rc := &c.Routes[i]
+		place := fmt.Sprintf("%s.routes[%d]", setting, i)
+		if err := checkPattern(rc.Path); err != nil {
+			b.fail(place, err)
+			continue
+		}
+		up, upPlace := rc.Upstream, place
+		if up == nil {
+			up, upPlace = c.Upstream, setting
+		}
+		r := b.routeAt(place, upPlace, s.name, rc.Path, rc.Guards.Under(guards), up)
+		r.index = i
+		s.routes = append(s.routes, r)
+	}
+	b.fail(setting, sortRoutes(s.routes))
+	b.g.sites = append(b.g.sites, s)
+}
+
+func everyRouteHasUpstream(c *config.Site) bool {
+	for _, r := range c.Routes {
+		if r.Upstream == nil {
+			return false
+		}
+	}
+	return len(c.Routes) > 0
+}
+
+// siteHost returns a site's host as requests are matched on it.
+func siteHost(h string) (string, error) {
+	if h == "*" {
+		return h, nil
+	}
+	rest, wild := strings.CutPrefix(h, "*.")
+	canonical, err := origin.CanonicalHost(rest)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.Contains(rest, ":") && canonical != strings.Trim(rest, "[]"):
+		return "", errors.New("must be a host without a port")
+	case wild:
+		return "*." + canonical, nil
+	}
+	return canonical, nil
+}
+
+func (b *builder) route(setting, siteName, pattern string, guards config.Guards, up *upstream.Config) *route {
+	return b.routeAt(setting, setting, siteName, pattern, guards, up)
+}
+
+func (b *builder) routeAt(setting, upPlace, siteName, pattern string, c config.Guards, up *upstream.Config) *route {
+	r := &route{site: siteName, pattern: pattern}
+	r.gate = merlon.NewGate(b.guards(setting, r, c)...)
+	if p, err := headers.New(orZero(c.Headers)); err != nil {
+		b.fail(setting+".headers", err)
+	} else if !names(c.Off, "headers") {
+		r.headers = p
+	}
+	if up != nil {
+		r.pool = b.pool(upPlace+".upstream", up)
+	}
+	return r
+}
+
+// guards is the one list: the order in which a request meets them.
+func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Guard {
+	b.checkNames(setting+".monitor", c.Monitor)
+	b.checkNames(setting+".off", c.Off)
+	var list []merlon.Guard
+	add := func(section string, g merlon.Guard, err error) {
+		if err != nil {
+			b.fail(setting+"."+section, err)
+			return
+		}
+		switch {
+		case names(c.Off, g.Name()):
+			return
+		case names(c.Monitor, g.Name()):
+			r.guards = append(r.guards, g.Name()+" (monitored)")
+			list = append(list, merlon.Monitor(g))
+		default:
+			r.guards = append(r.guards, g.Name())
+			list = append(list, g)
+		}
+		if _, ok := g.(merlon.ResponseGuard); ok && (c.WAF == nil || !c.WAF.IgnoreResponses) {
+			r.plain = true
+		}
+	}
+	og, err := origin.New(orZero(c.Address))
+	if err == nil {
+		og = og.ForSites(b.g.siteOf)
+	}
+	add("address", og, err)
+	lg, err := limit.New(orZero(c.Limit), b.env.Limits)
+	add("limit", lg, err)
+	if !names(c.Off, "waf") { // compiling rules is the one thing that takes time
+		wg, err := b.waf(orZero(c.WAF))
+		add("waf", wg, err)
+	}
+	cg, err := csrf.New(orZero(c.CSRF))
+	add("csrf", cg, err)
+	return list
+}
+
+func (b *builder) waf(c waf.Config) (*waf.Guard, error) {
+	for _, s := range b.wafs {
+		if reflect.DeepEqual(s.config, c) {
+			return s.guard, nil
+		}
+	}
+	g, err := waf.New(c)
+	if err == nil {
+		b.wafs = append(b.wafs, shared[waf.Config, *waf.Guard]{c, g})
+	}
+	return g, err
+}
+
+// pool builds the backends written at a place once, however many routes use
+// them.
+func (b *builder) pool(place string, c *upstream.Config) *upstream.Pool {
+	if p, ok := b.pools[place]; ok {
+		return p
+	}
+	p, err := upstream.New(*c)
+	if err != nil {
+		b.fail(place, err)
+		p = nil
+	}
+	b.pools[place] = p
+	return p
+}
+
+func (b *builder) stranger() {
+	g, err := origin.New(origin.Config{})
+	if err != nil {
+		b.errs = append(b.errs, err)
+		return
+	}
+	p, err := headers.New(orZero(b.file.Headers))
+	if err != nil {
+		return // told with the sites
+	}
+	b.g.stranger = &route{gate: merlon.NewGate(g, refuseAll{}), headers: p}
+}
+
+// refuseAll stands behind origin where no site serves a host: there is nothing
+// that could be asked, whatever origin says.
+type refuseAll struct{}
+
+// Name returns "gateway".
+func (refuseAll) Name() string { return "gateway" }
+
+// Check refuses.
+func (refuseAll) Check(*merlon.Request) merlon.Decision {
+	return merlon.Refuse(421, NoSite)
+}
+
+// NoSite: no site is configured for the host that was asked for. Add it to a
+// site's host if it is yours.
+const NoSite merlon.Reason = "no-site"
+
+func (b *builder) checkNames(setting string, list []string) {
+	for i, name := range list {
+		if name != "all" && !slices.Contains(GuardNames, name) {
+			b.errs = append(b.errs, merlon.BadSetting(fmt.Sprintf("%s[%d]", setting, i), name,
+				"must be a guard: all, "+strings.Join(GuardNames, ", ")))
+		}
+	}
+}
+
+func names(list []string, guard string) bool {
+	return slices.Contains(list, guard) || slices.Contains(list, "all")
+}
+
+func orZero[C any](c *C) C {
+	var zero C
+	if c == nil {
+		return zero
+	}
+	return *c
+}
+
+// siteOf names the site that serves a host, or is empty.
+func (g *Gateway) siteOf(host string) string {
+	if s := g.hosts.find(host); s != nil {
+		return s.name
+	}
+	return ""
+}
+
+// Start begins what a gateway does on its own: health checks, renewals.
+func (g *Gateway) Start(ctx context.Context) error {
+	for _, p := range g.pools() {
+		p.Start()
+	}
+	return g.certs.Start(ctx)
+}
+
+// Close waits until the requests in flight have ended or ctx is done, and then
+// ends what Start began.
+func (g *Gateway) Close(ctx context.Context) {
+	done := make(chan struct{})
+	go func() { g.inFlight.Wait(); close(done) }()
+	var wg sync.WaitGroup
+	for _, p := range g.pools() {
+		wg.Go(func() { p.Close(ctx) })
+	}
+	wg.Wait()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	if err := g.certs.Close(); err != nil {
+		g.env.Log.Warn("certificates", "error", err)
+	}
+}
+
+// Sites describes what is served, for people.
+func (g *Gateway) Sites() []SiteInfo {
+	var all []SiteInfo
+	for _, s := range g.sites {
+		info := SiteInfo{Host: s.name, Guards: s.all.guards, Headers: s.all.headers != nil}
+		if s.all.pool != nil {
+			for _, b := range s.all.pool.Stats().Backends {
+				info.Upstream = append(info.Upstream, b.Address)
+			}
+		}
+		all = append(all, info)
+	}
+	return all
+}
+
+// A SiteInfo describes a site for people.
+type SiteInfo struct {
+	Host     string   `json:"host"`
+	Upstream []string `json:"upstream"`
+	Guards   []string `json:"guards"`
+	Headers  bool     `json:"headers"`
+}
+
+// Certs returns the gateway's certificates.
+func (g *Gateway) Certs() *certs.Certs { return g.certs }
+
+func (g *Gateway) pools() []*upstream.Pool {
+	var all []*upstream.Pool
+	seen := map[*upstream.Pool]bool{nil: true}
+	for _, s := range g.sites {
+		for _, r := range append([]*route{s.all}, s.routes...) {
+			if !seen[r.pool] {
+				seen[r.pool] = true
+				all = append(all, r.pool)
+			}
+		}
+	}
+	return all
+}

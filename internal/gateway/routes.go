@@ -1,0 +1,87 @@
+package gateway
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/merlon-dev/merlon"
+)
+
+// hostTable finds the site of a canonical host: exact names first, then the
+// wildcard one label up ("*.example.com"), then "*".
+type hostTable map[string]*site
+
+func (t hostTable) find(host string) *site {
+	if s := t[host]; s != nil {
+		return s
+	}
+	if _, parent, ok := strings.Cut(host, "."); ok {
+		if s := t["*."+parent]; s != nil {
+			return s
+		}
+	}
+	return t["*"]
+}
+
+func (t hostTable) add(setting, host string, s *site) error {
+	if t[host] != nil {
+		return merlon.BadSetting(setting, host, "is served by another site already")
+	}
+	t[host] = s
+	return nil
+}
+
+// find returns the route for a path: of those that match, the one whose
+// pattern begins with the most literal text; the site itself if none does.
+func (s *site) find(path string) *route {
+	for _, r := range s.routes {
+		if matches(r.pattern, path) {
+			return r
+		}
+	}
+	return s.all
+}
+
+func matches(pattern, path string) bool {
+	return doublestar.MatchUnvalidated(pattern, path)
+}
+
+func checkPattern(pattern string) error {
+	switch {
+	case pattern == "":
+		return merlon.BadSetting("path", "", `must be set, such as "/api/**"`)
+	case !strings.HasPrefix(pattern, "/"):
+		return merlon.BadSetting("path", pattern, `must begin with "/"`)
+	case !doublestar.ValidatePattern(pattern):
+		return merlon.BadSetting("path", pattern, `must be a path pattern such as "/api/**" or "/users/*/photo"`)
+	}
+	return nil
+}
+
+// sortRoutes puts the most specific pattern first, whatever the order in the
+// file: a security rule must not be shadowed by where it stands.
+func sortRoutes(routes []*route) error {
+	slices.SortStableFunc(routes, func(a, b *route) int {
+		return cmp.Or(cmp.Compare(literal(b.pattern), literal(a.pattern)), cmp.Compare(len(b.pattern), len(a.pattern)), cmp.Compare(a.pattern, b.pattern))
+	})
+	for i := range len(routes) - 1 {
+		if routes[i].pattern == routes[i+1].pattern {
+			return merlon.BadSetting(fmt.Sprintf("routes[%d].path", routes[i+1].index), routes[i+1].pattern, "stands in this site already")
+		}
+	}
+	return nil
+}
+
+// literal is how much of a pattern must be matched to the letter; a pattern
+// without wildcards is longer than any with them.
+func literal(pattern string) int {
+	i := strings.IndexAny(pattern, "*?[{\\")
+	if i < 0 {
+		return len(pattern) + 1
+	}
+	return i
+}

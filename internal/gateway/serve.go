@@ -1,0 +1,216 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/origin"
+	"github.com/merlon-dev/merlon/upstream"
+)
+
+// LedgerFull: events cannot be written and ledger.on_full is refuse, so
+// nothing that might have to be logged is let in. Make space on the disk.
+const LedgerFull merlon.Reason = "ledger-full"
+
+// ServeHTTP is the way of one request: make it, ask the gate, ask the
+// upstream, answer, record.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	g.inFlight.Add(1)
+	defer g.inFlight.Done()
+
+	in := &countingBody{ReadCloser: hr.Body}
+	if hr.Body != nil && hr.Body != http.NoBody {
+		hr.Body = in
+	}
+	r := merlon.NewRequest(hr)
+	r.Client = g.edge.ClientAddr(hr)
+	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in}
+	e.route = g.match(r)
+	end := g.env.Tracer.start(r)
+	defer func() { // also when the upstream's answer breaks off by a panic
+		e.outcome.Status = e.w.status
+		e.route.gate.Done(r, e.outcome)
+		e.record()
+		end(e.outcome)
+	}()
+	e.serve()
+}
+
+// match finds the route, and writes what the request says about its place.
+func (g *Gateway) match(r *merlon.Request) *route {
+	host, err := origin.CanonicalHost(r.Host)
+	if err != nil {
+		return g.stranger
+	}
+	s := g.hosts.find(host)
+	if s == nil {
+		return g.stranger
+	}
+	r.Site = s.name
+	if path, err := origin.CanonicalPath(r.URL); err == nil {
+		r.Path = path
+	} // else origin refuses it
+	rt := s.find(r.Path)
+	r.Route = rt.pattern
+	if len(s.routes) > 0 {
+		for _, reading := range origin.Readings(r.Path) {
+			if s.find(reading) != rt {
+				r.Conflict = true
+				break
+			}
+		}
+	}
+	return rt
+}
+
+// An exchange is one request and its answer.
+type exchange struct {
+	g       *Gateway
+	r       *merlon.Request
+	w       *countingWriter
+	in      *countingBody
+	route   *route
+	secure  bool // the client speaks TLS, to us or to a trusted proxy
+	outcome merlon.Outcome
+}
+
+func (e *exchange) serve() {
+	if l := e.g.env.Ledger; l != nil && !l.Healthy() {
+		d := merlon.Refuse(http.StatusServiceUnavailable, LedgerFull)
+		e.r.Record("ledger", d)
+		e.refuse(d)
+		return
+	}
+	d := e.route.gate.Check(e.r)
+	if !d.Passed() {
+		e.refuse(d)
+		return
+	}
+	origin.StripHeaders(e.r.Header)
+	e.g.env.Tracer.inject(e.r)
+	call := upstream.Call{Proto: "http", Plain: e.route.plain, Response: e.response, Failed: e.failed}
+	if e.secure {
+		call.Proto = "https"
+	}
+	e.outcome.Upstream = true
+	e.route.pool.Serve(e.w, e.r, call)
+}
+
+// response judges and dresses the upstream's answer.
+func (e *exchange) response(res *http.Response) merlon.Decision {
+	d := e.route.gate.CheckResponse(e.r, res)
+	if !d.Passed() {
+		return d
+	}
+	e.verdictHeaders(res.Header)
+	if e.route.headers != nil {
+		e.route.headers.Apply(e.r, e.secure, res.Header)
+	}
+	res.Header.Set("X-Request-Id", e.r.ID)
+	return d
+}
+
+// failed answers for an upstream that did not, or whose answer was refused.
+func (e *exchange) failed(d merlon.Decision, begun bool) {
+	if e.r.RefusedBy() == "" {
+		e.r.Record(upstream.Name, d)
+	}
+	if begun || d.Reason == upstream.ClientClosed {
+		e.outcome.Guard = e.r.RefusedBy()
+		return
+	}
+	e.refuse(d)
+}
+
+func (e *exchange) refuse(d merlon.Decision) {
+	e.outcome.Guard = e.r.RefusedBy()
+	h := e.w.Header()
+	if e.route.headers != nil {
+		e.route.headers.Apply(e.r, e.secure, h)
+	}
+	e.verdictHeaders(h)
+	merlon.Respond(e.w, e.r, d)
+}
+
+// verdictHeaders adds what guards want the client to be told in any case.
+func (e *exchange) verdictHeaders(h http.Header) {
+	for _, v := range e.r.Verdicts() {
+		merlon.AddHeader(h, v.Decision.Header)
+	}
+}
+
+// record leaves the one event, and counts.
+func (e *exchange) record() {
+	took := time.Since(e.r.Received)
+	refusedBy := e.outcome.Guard
+	e.g.env.Metrics.request(e.r, e.outcome, took)
+	log := e.g.env.Ledger
+	if log == nil {
+		return
+	}
+	gone := refusedBy == upstream.Name && e.w.status == 0 && e.r.Context().Err() != nil
+	if !log.Access() && (gone || !e.notable()) {
+		return
+	}
+	event := ledger.FromRequest(e.r, e.outcome, ledger.Traffic{
+		Duration: took, BytesIn: e.in.n.Load(), BytesOut: e.w.n, Inspected: e.r.Peeked(),
+	})
+	if err := log.Append(event); err != nil && !errors.Is(err, ledger.ErrClosed) {
+		e.g.env.Log.Error("an event could not be recorded", "id", e.r.ID, "error", err)
+	}
+}
+
+// notable reports whether a guard refused, or would have.
+func (e *exchange) notable() bool {
+	for _, v := range e.r.Verdicts() {
+		if v.Decision.Effect != merlon.Allow {
+			return true
+		}
+	}
+	return false
+}
+
+// countingBody counts the bytes of a request body.
+type countingBody struct {
+	io.ReadCloser
+	n atomic.Int64 // the transport may still read when the answer has ended
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+// countingWriter remembers the status and counts the bytes of an answer.
+type countingWriter struct {
+	http.ResponseWriter
+	status int
+	n      int64
+}
+
+// WriteHeader remembers the final status; 1xx answers go before it.
+func (w *countingWriter) WriteHeader(code int) {
+	if w.status == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
+		w.status = code
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.n += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the writer below, to flush and to
+// take over WebSocket connections.
+func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
