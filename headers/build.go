@@ -32,8 +32,9 @@ func (b *builder) bad(setting, value, rule string) {
 	b.errs = append(b.errs, merlon.BadSetting(setting, value, rule))
 }
 
-// one returns a field's value such that nobody's append can change it.
-func one(v string) []string { return []string{v}[:1:1] }
+// one returns a field's value. It has no room, so that answers can share it:
+// whoever appends gets a copy.
+func one(v string) []string { return []string{v} }
 
 func (b *builder) oneOf(setting, value, preset string, allowed []string) []string {
 	switch {

@@ -191,6 +191,8 @@ func TestStripping(t *testing.T) {
 		{name: "gRPC answers are only stripped", answer: "Content-Type: application/grpc+proto\nServer: x", want: "Content-Type: application/grpc+proto",
 			gone: "Server Content-Security-Policy X-Frame-Options X-Content-Type-Options Referrer-Policy Permissions-Policy"},
 		{name: "a page that claims to be gRPC first", answer: "Content-Type: application/grpc, text/html", want: "X-Content-Type-Options: nosniff"},
+		{name: "also behind a parameter", answer: "Content-Type: application/grpc;a=b, text/html", want: "X-Content-Type-Options: nosniff"},
+		{name: "or in a second field", answer: "Content-Type: application/grpc\nContent-Type: text/html", want: "X-Content-Type-Options: nosniff"},
 		{name: "a page that claims to be nearly gRPC", answer: "Content-Type: application/grpcx", want: "X-Content-Type-Options: nosniff"},
 		{name: "WebSocket answers are only stripped", request: "GET /\nConnection: Upgrade\nUpgrade: websocket", answer: "Connection: Upgrade\nUpgrade: WebSocket\nServer: x",
 			want: "Connection: Upgrade\nUpgrade: WebSocket", gone: "Server Content-Security-Policy X-Content-Type-Options"},
@@ -350,13 +352,15 @@ func TestRefusalsKeepTheirOwnPolicy(t *testing.T) {
 func TestAnswersDoNotShareWhatTheyAppend(t *testing.T) {
 	p, r := policy(t, headers.Config{}), merlontest.Request(t, "GET /\n")
 	first, second := http.Header{}, http.Header{}
-	p.Apply(r, true, first)
-	for name := range first {
-		first.Add(name, "mine")
+	for _, h := range []http.Header{first, second} {
+		p.Apply(r, true, h)
 	}
-	p.Apply(r, true, second)
-	for name, v := range second {
-		if len(v) != 1 || v[0] == "mine" {
+	for name := range first {
+		first.Add(name, "first")
+		second.Add(name, "second")
+	}
+	for name, v := range first {
+		if len(v) != 2 || v[1] != "first" {
 			t.Errorf("%s: %q", name, v)
 		}
 	}
