@@ -46,13 +46,13 @@ func (h *Head) UnmarshalText(b []byte) error {
 type Fault string
 
 const (
-	Changed    Fault = "changed"    // the line is not as it was written
-	Inserted   Fault = "inserted"   // the line, or a file, was not written by Merlon
-	Removed    Fault = "removed"    // lines, or a file, are missing
-	Reordered  Fault = "reordered"  // the line stands in another place than it was written to
-	Duplicated Fault = "duplicated" // the line stands a second time
-	Checkpoint Fault = "checkpoint" // the checkpoint was changed or removed
-	RolledBack Fault = "rolled_back"
+	Changed    Fault = "changed"     // the line is not as it was written
+	Inserted   Fault = "inserted"    // the line, or a file, was not written by Merlon
+	Removed    Fault = "removed"     // lines, or a file, are missing
+	Reordered  Fault = "reordered"   // the line stands in another place than it was written to
+	Duplicated Fault = "duplicated"  // the line stands a second time
+	Checkpoint Fault = "checkpoint"  // the checkpoint was changed or removed
+	RolledBack Fault = "rolled_back" // the log ends before a head that was noted elsewhere
 )
 
 // A Problem is one trace of tampering.
