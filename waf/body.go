@@ -16,6 +16,7 @@ type seen struct {
 	partly    bool
 	inspected int64
 	total     int64 // negative if not known
+	stream    *formStream
 }
 
 func (s seen) findings() []merlon.Finding {
@@ -146,7 +147,7 @@ func parse(b *body, boundary string, text []byte, limit int64, most int, refuseD
 		if err := p.finish(); err != nil {
 			return err
 		}
-		f.into(b)
+		f.take(b)
 	}
 	return nil
 }

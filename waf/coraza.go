@@ -230,10 +230,12 @@ func (x *corazaExchange) close() {
 
 // fill reads what matched, from the given match on.
 func (x *corazaExchange) fill(v *verdict, it *types.Interruption, from int) {
-	if it == nil || it.Action == "allow" || it.Action == "pass" {
+	if it != nil && it.Action != "allow" && it.Action != "pass" {
+		v.deny, v.by = true, it.RuleID
+	}
+	if !v.deny && v.score == 0 {
 		return
 	}
-	v.deny, v.status, v.by = true, it.Status, it.RuleID
 	for _, mr := range x.tx.MatchedRules()[from:] {
 		id := mr.Rule().ID()
 		score := x.engine.rules[id].score

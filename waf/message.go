@@ -60,7 +60,6 @@ type body struct {
 // A verdict is what the rules say.
 type verdict struct {
 	deny      bool
-	status    int // that the denying rule asks for
 	by        int // the denying rule
 	score     int
 	threshold int

@@ -64,11 +64,14 @@ func newMultipartReader(boundary string, sink partSink) *multipartReader {
 // file is known: the start of an unfinished part, or how far its file has
 // been read.
 func (r *multipartReader) understood() int64 {
-	if r.state == inContent && r.file {
+	if r.inFile() {
 		return r.at
 	}
 	return r.mark
 }
+
+// inFile reports whether the content of a file is being read.
+func (r *multipartReader) inFile() bool { return r.state == inContent && r.file }
 
 // feed reads on.
 func (r *multipartReader) feed(b []byte) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ func (g *Guard) judgeResponse(x exchange, res *http.Response) merlon.Decision {
 	if judged(res) {
 		head, whole := holdBack(res)
 		a.body = inflate(head, res.Header.Get("Content-Encoding"))
+		a.header = plainHeader(a.header)
 		s = seen{partly: !whole, inspected: int64(len(a.body)), total: res.ContentLength}
 	}
 	v, err := x.response(a)
@@ -39,6 +41,19 @@ func (g *Guard) judgeResponse(x exchange, res *http.Response) merlon.Decision {
 	d := merlon.Pass(ResponseClean)
 	d.Findings = s.findings()
 	return d
+}
+
+// plainHeader describes the body as the rules get it: not compressed, its type
+// spelt as they compare it.
+func plainHeader(h []pair) []pair {
+	h = slices.DeleteFunc(h, func(p pair) bool { return p.name == "Content-Encoding" })
+	for i, p := range h {
+		if p.name == "Content-Type" {
+			media, rest, _ := strings.Cut(p.value, ";")
+			h[i].value = strings.ToLower(strings.TrimSpace(media)) + ";" + rest
+		}
+	}
+	return h
 }
 
 func responsePart(s spot) string {

@@ -14,65 +14,69 @@ const holdMax = 64 << 10
 type fields struct {
 	room      int64 // for fields and part headers together
 	most      int
-	parts     []part
-	args      []pair
-	cur       []byte
-	items     int // fields completed and files begun
+	parts     []part // begun since the last take
+	args      []pair // completed since the last take
+	file      bool   // the current part is a file
+	name      string // of the current part
+	size      int64
+	text      []byte // of the current field
+	count     int    // fields begun
 	inspected int64
 }
 
 func newFields(limit int64, most int) *fields { return &fields{room: limit, most: most} }
 
 func (f *fields) begin(p part) error {
+	f.file, f.name, f.size, f.text = p.file, p.name, 0, nil
 	for _, h := range p.header {
 		f.room -= int64(len(h.name) + len(h.value))
 	}
 	f.parts = append(f.parts, p)
-	f.cur = nil
-	if p.file {
-		f.items++
-	} else if len(f.args) >= f.most {
-		return errTooMany
+	if !p.file {
+		f.count++
 	}
-	return f.roomLeft()
+	switch {
+	case f.count > f.most:
+		return errTooMany
+	case f.room < 0:
+		return errTooLong
+	}
+	return nil
 }
 
 func (f *fields) data(b []byte) error {
-	p := &f.parts[len(f.parts)-1]
-	p.size += int64(len(b))
-	if p.file {
+	f.size += int64(len(b))
+	if f.file {
 		return nil
 	}
 	if f.room -= int64(len(b)); f.room < 0 {
 		return errTooLong
 	}
-	f.cur = append(f.cur, b...)
+	f.text = append(f.text, b...)
 	f.inspected += int64(len(b))
 	return nil
 }
 
-func (f *fields) roomLeft() error {
-	if f.room < 0 {
-		return errTooLong
-	}
-	return nil
-}
-
 func (f *fields) end() {
-	p := f.parts[len(f.parts)-1]
-	if !p.file {
-		f.args = append(f.args, pair{p.name, string(f.cur)})
-		f.cur = nil
-		f.items++
+	if n := len(f.parts); n > 0 {
+		f.parts[n-1].size = f.size
+	}
+	if !f.file {
+		f.args = append(f.args, pair{f.name, string(f.text)})
+		f.text = nil
 	}
 }
 
-// into gives a body what has been collected so far.
-func (f *fields) into(b *body) {
+// pending reports whether there is anything that has not been taken.
+func (f *fields) pending() bool { return len(f.parts)+len(f.args) > 0 }
+
+// take moves what has been collected into a body.
+func (f *fields) take(b *body) {
 	b.args, b.parts = f.args, f.parts
+	f.args, f.parts = nil, nil
 }
 
-// watch judges the beginning of a long multipart form, and has the rest judged
+// watch reads the beginning of a long multipart form, and has the rest judged
 // while it streams: no byte of a field goes to the upstream before the field
 // has been judged.
 func (g *Guard) watch(r *merlon.Request, m *message, boundary string, head []byte) (seen, *merlon.Decision) {
@@ -80,14 +84,15 @@ func (g *Guard) watch(r *merlon.Request, m *message, boundary string, head []byt
 	if err := newMultipartReader(boundary, f).feed(head); err != nil {
 		return seen{}, g.unparsable(err)
 	}
-	f.into(&m.body)
-	s := &formStream{guard: g, message: *m, fields: newFields(g.limit, g.arguments), judged: f.items, total: r.ContentLength}
+	parts, args := len(f.parts), len(f.args)
+	f.take(&m.body)
+	s := &formStream{guard: g, message: *m, fields: newFields(g.limit, g.arguments), skipParts: parts, skipArgs: args}
 	s.reader = newMultipartReader(boundary, s.fields)
 	r.WrapBody(func(src io.ReadCloser, refuse func(merlon.Decision) error) io.ReadCloser {
 		s.src, s.refuse = src, refuse
 		return s
 	})
-	return seen{partly: true, inspected: f.inspected, total: r.ContentLength}, nil
+	return seen{partly: true, inspected: f.inspected, total: r.ContentLength, stream: s}, nil
 }
 
 // formStream is the body of a long multipart form on its way to the upstream.
@@ -98,8 +103,12 @@ type formStream struct {
 	message message
 	reader  *multipartReader
 	fields  *fields
-	judged  int // of fields.items
-	total   int64
+
+	// What was judged by Check, and is not judged again.
+	skipParts, skipArgs int
+	// The score so far, and how much of each verdict's is the request head's.
+	score, headScore int
+	hits             []hit
 
 	held  []byte // read from src; [off:] is not delivered
 	off   int
@@ -163,34 +172,67 @@ func (s *formStream) look(b []byte, last bool) *merlon.Decision {
 	if err != nil {
 		return s.guard.unparsable(err)
 	}
+	s.skip()
 	understood := int(s.reader.understood() - s.start)
-	if s.fields.items > s.judged && (last || understood-s.ready > holdMax) {
+	// While fields come, they are held: there is room for them. A file is not.
+	if s.fields.pending() && (last || s.reader.inFile() && understood-s.ready > holdMax) {
 		if d := s.judge(); d != nil {
 			return d
 		}
 	}
-	if s.fields.items == s.judged {
+	if !s.fields.pending() {
 		s.ready = max(s.ready, understood)
 	}
 	return nil
 }
 
-// judge has the whole request judged again, with everything seen so far.
+// skip drops what Check has judged.
+func (s *formStream) skip() {
+	n := min(s.skipParts, len(s.fields.parts))
+	s.fields.parts, s.skipParts = s.fields.parts[n:], s.skipParts-n
+	n = min(s.skipArgs, len(s.fields.args))
+	s.fields.args, s.skipArgs = s.fields.args[n:], s.skipArgs-n
+}
+
+// begin takes over Check's verdict about the head.
+func (s *formStream) begin(v verdict) { s.score, s.hits, s.headScore = v.score, v.hits, -1 }
+
+// judge has the parts that are new judged, together with the request's head.
+// The scores add up over the whole form as if it had been judged at once.
 func (s *formStream) judge() *merlon.Decision {
-	s.judged = s.fields.items
-	s.fields.into(&s.message.body)
-	x, v, err := s.guard.engine.request(&s.message)
+	if s.headScore < 0 {
+		s.message.body = body{kind: multipartForm}
+		v, err := s.ask()
+		if err != nil {
+			d := merlon.Unable(err)
+			return &d
+		}
+		s.headScore = v.score
+	}
+	s.fields.take(&s.message.body)
+	v, err := s.ask()
 	if err != nil {
 		d := merlon.Unable(err)
 		return &d
 	}
-	x.close()
-	if !v.deny {
+	s.score += max(0, v.score-s.headScore)
+	s.hits = append(s.hits, v.hits...)
+	if !v.deny && s.score < v.threshold {
 		return nil
 	}
+	v.score, v.hits = max(v.score, s.score), s.hits
 	d := s.guard.denied(&s.message, v)
 	d.Close = true
 	return &d
+}
+
+func (s *formStream) ask() (verdict, error) {
+	x, v, err := s.guard.engine.request(&s.message)
+	if err != nil {
+		return v, err
+	}
+	x.close()
+	return v, nil
 }
 
 // report records how much was seen in the end.

@@ -67,7 +67,7 @@ type Config struct {
 	//	exclude:
 	//	  - {rule: 942100, target: args, name: q}
 	//	  - {rule: [920420, 920480]}
-	Exclude []Exclude `yaml:"exclude,omitempty"`
+	Exclude []Exclude `yaml:"exclude,omitempty" inherit:"join"`
 	// Rules are files of rules in SecLang, read after the CRS set-up and
 	// before the CRS rules: the place for rules of your own, setvar and ctl.
 	// Ids 99000 to 99999 are Merlon's. Default: none. Example:
@@ -203,6 +203,9 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	x, v, err := g.engine.request(m)
 	if err != nil {
 		return merlon.Unable(err)
+	}
+	if seen.stream != nil {
+		seen.stream.begin(v)
 	}
 	if v.deny || !g.responses {
 		x.close()

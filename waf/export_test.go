@@ -1,0 +1,45 @@
+package waf
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/corazawaf/coraza/v3"
+	"github.com/corazawaf/coraza/v3/types"
+)
+
+// Reference is plain Coraza with the set-up of a Guard.
+func Reference(c Config) (coraza.WAF, error) {
+	c = c.withDefaults()
+	t, err := newMediaTypes(c.ContentTypes)
+	if err != nil {
+		return nil, err
+	}
+	return compile(c, directives(c, t), nil, func(types.RuleMetadata) {})
+}
+
+// ReadMultipart reads a form that is pushed in pieces, and shows its parts.
+func ReadMultipart(boundary string, text []byte, size int) (string, error) {
+	f := newFields(1<<30, 1<<20)
+	r := newMultipartReader(boundary, f)
+	for len(text) > 0 {
+		n := min(size, len(text))
+		if err := r.feed(text[:n]); err != nil {
+			return "", err
+		}
+		text = text[n:]
+	}
+	if err := r.finish(); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, p := range f.parts {
+		ShowPart(&b, p.name, int(p.size))
+	}
+	return b.String(), nil
+}
+
+// ShowPart writes a part as ReadMultipart shows it.
+func ShowPart(b *strings.Builder, name string, size int) {
+	fmt.Fprintf(b, "%q %d\n", name, size)
+}
