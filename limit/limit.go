@@ -145,7 +145,7 @@ func New(c Config, s Store) (*Guard, error) {
 			quota.Burst = min(rate.Count, maxCount)
 		}
 		quota.Every = rate.every()
-		if quota.refill() > maxRefill {
+		if !quota.valid() && c.Burst >= 0 && c.Burst <= maxCount {
 			bad("burst", strconv.Itoa(quota.Burst), fmt.Sprintf("must be regained within 31 days at a rate of %s", rate))
 		}
 	}

@@ -83,7 +83,7 @@ func NewMemory(c MemoryConfig) *Memory {
 // Take implements [Store]. It ignores ctx, and fails only if what it is asked
 // for makes no sense.
 func (m *Memory) Take(_ context.Context, k Key, q Quota, cost int, now time.Time) (Result, error) {
-	if q.Every <= 0 || q.Burst <= 0 || q.refill() > maxRefill || cost < 0 || cost > q.Burst {
+	if !q.valid() || cost < 0 || cost > q.Burst {
 		return Result{}, fmt.Errorf("%d of a quota of %d, one every %s, cannot be taken", cost, q.Burst, q.Every)
 	}
 	t, horizon := m.table(q.refill())
@@ -96,10 +96,13 @@ func (m *Memory) Take(_ context.Context, k Key, q Quota, cost int, now time.Time
 	lock.Lock()
 	s, owned := find(places, id, at)
 	until := at
-	if owned {
-		until = settle(s.until, at, int64(q.refill()))
-	} else if s.id != 0 && s.until > at {
-		until = settle(s.until, at, int64(horizon))
+	if s.id != 0 {
+		most := horizon
+		if owned {
+			most = q.refill()
+		}
+		s.until = settle(s.until, at+int64(most))
+		until = max(s.until, at)
 	}
 	inherited := !owned && until > at
 	res, until := q.take(until, at, cost)
@@ -134,13 +137,13 @@ func find(places []slot, id uint64, at int64) (s *slot, owned bool) {
 	return s, false
 }
 
-// settle returns what is on an account at a time. More than the most that can
-// be is the trace of a clock that has gone back, or of a larger quota.
-func settle(until, at, most int64) int64 {
-	if until > at+most+slack {
-		return at + most
+// settle returns what is on an account that cannot have more than most. More
+// is the trace of a clock that has gone back, or of a quota that was larger.
+func settle(until, most int64) int64 {
+	if until > most+slack {
+		return most
 	}
-	return max(until, at)
+	return until
 }
 
 // take is GCRA: until is when the quota is whole again, and moves on by Every

@@ -73,7 +73,7 @@ func (r Rate) broken() string {
 		return ""
 	case r.Count <= 0 || r.Per <= 0:
 		return rateForm
-	case r.every() < minEvery:
+	case r.Per/time.Duration(r.Count) < minEvery:
 		return "must be at most 1000000/s"
 	}
 	return ""

@@ -37,6 +37,11 @@ type Quota struct {
 // refill is how long an emptied quota takes to be whole again.
 func (q Quota) refill() time.Duration { return q.Every * time.Duration(q.Burst) }
 
+// valid says that q means something, and that refill does not overflow.
+func (q Quota) valid() bool {
+	return q.Every > 0 && q.Burst > 0 && time.Duration(q.Burst) <= maxRefill/q.Every
+}
+
 // A Result says what became of a Take.
 type Result struct {
 	OK        bool
