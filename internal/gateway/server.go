@@ -63,38 +63,34 @@ type door struct {
 // NewServer opens the event log, builds the first gateway and opens the
 // listeners. The version is shown in metrics.
 func NewServer(ctx context.Context, f *config.File, log *slog.Logger, version string) (*Server, error) {
-	// Wrong settings are told before anything is made on disk.
-	if _, err := New(f, Env{Log: log}); err != nil {
-		return nil, err
-	}
 	s := &Server{listen: f.Listen, data: f.Data, pprof: f.Telemetry.Pprof, log: log, failed: make(chan error, 4),
 		limits: limit.NewMemory(limit.MemoryConfig{})}
+	// Wrong settings are told before anything is made on disk.
+	g, err := New(f, s.env())
+	if err != nil {
+		return nil, err
+	}
 	lc := f.Ledger
 	lc.OnAlarm = func(e ledger.Event) { log.Error("event log", "alarm", e.Message) }
-	var err error
 	if s.ledger, err = ledger.Open(f.Data, lc); err != nil {
 		return nil, err
 	}
 	s.metrics = NewMetrics(s.ledger, version)
 	s.running, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := s.open(ctx, f, version); err != nil {
-		s.shut()
-		return nil, err
+	if err := s.open(ctx, f, g, version); err != nil {
+		return nil, errors.Join(err, s.shut())
 	}
 	s.admin(ledger.SysStartup, "Merlon started", map[string]string{"version": version, "config": f.Name()})
 	return s, nil
 }
 
-func (s *Server) open(ctx context.Context, f *config.File, version string) (err error) {
+func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version string) (err error) {
 	if f.Telemetry.Traces != "" {
 		if s.tracer, err = NewTracer(ctx, f.Telemetry.Traces, version); err != nil {
 			return fmt.Errorf("telemetry.traces: %w", err)
 		}
 	}
-	g, err := New(f, s.env())
-	if err != nil {
-		return err
-	}
+	g.env = s.env()
 	if err := g.Start(s.running); err != nil {
 		return err
 	}
