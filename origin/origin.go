@@ -38,19 +38,25 @@ type Config struct {
 	// TRACE and TRACK never do. Default: [GET, HEAD, POST, PUT, PATCH,
 	// DELETE, OPTIONS].
 	Methods []string `yaml:"methods,omitempty"`
+	// AllowDoubleEncoding lets paths pass that hold a dot or slash which is
+	// encoded twice, such as the address of another page, as long as no
+	// number of decodings makes dot segments, backslashes or control
+	// characters of it. Default: false.
+	AllowDoubleEncoding bool `yaml:"allow_double_encoding,omitempty"`
 }
 
 // A Guard decides whether requests come from and go to where they may.
 type Guard struct {
 	allow, deny *bart.Lite // nil if empty
 	methods     []string
+	twice       bool                     // paths may be encoded twice
 	siteOf      func(host string) string // nil: hosts are compared
 	anyHost     bool                     // there are no sites
 }
 
 // New returns a Guard, or every mistake in c.
 func New(c Config) (*Guard, error) {
-	g := &Guard{methods: c.Methods}
+	g := &Guard{methods: c.Methods, twice: c.AllowDoubleEncoding}
 	var errs []error
 	table := func(setting string, texts []string) *bart.Lite {
 		t, err := ranges(setting, texts)
@@ -151,7 +157,7 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if d, ok := g.checkHost(r); !ok {
 		return d
 	}
-	if d, ok := checkPath(r); !ok {
+	if d, ok := g.checkPath(r); !ok {
 		return d
 	}
 	if d, ok := g.checkAddress(r.Client); !ok {
@@ -190,10 +196,13 @@ func (g *Guard) shares(server, site string) bool {
 	return s == "" || s == site
 }
 
-func checkPath(r *merlon.Request) (merlon.Decision, bool) {
+func (g *Guard) checkPath(r *merlon.Request) (merlon.Decision, bool) {
 	d := merlon.Refuse(http.StatusBadRequest, AmbiguousPath)
-	if _, err := CanonicalPath(r.URL); err != nil {
+	if _, err := CanonicalPath(r.URL); err != nil && !(g.twice && err == ErrEncodedTwice) {
 		d.Err = err
+		if err == ErrEncodedTwice {
+			d.Remedy = "origin:\n  allow_double_encoding: true"
+		}
 		d.Findings = finding("path", "path", r.URL.EscapedPath(), err.Error())
 		return d, false
 	}

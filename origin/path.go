@@ -15,14 +15,20 @@ var (
 	errControl   = errors.New("a path must hold no NUL or other control characters")
 	errBackslash = errors.New("a path must hold no backslash, raw or encoded")
 	errDots      = errors.New("a path must hold no dot segments, raw, encoded, with parameters or in look-alike characters")
-	errTwice     = errors.New("a path must hold no dot, slash, backslash or NUL that is encoded twice")
 	errOverlong  = errors.New("a path must hold no overlong UTF-8")
 )
 
+// ErrEncodedTwice is the error of [CanonicalPath] for a path that is harmless
+// however often it is decoded, but holds a dot or slash that is encoded more
+// than once: a backend that decodes again sees other segments. Links to other
+// sites written into a path look like that, and routes that take them can say
+// so; the path is returned with the error, so that the route can be found.
+var ErrEncodedTwice = errors.New("a path must hold no dot or slash that is encoded twice, unless the route allows it")
+
 // CanonicalPath returns the one decoded spelling of u's path on which routes
 // and policies are matched, or why there is none. An encoded slash stays
-// encoded, as "%2F", for it separates nothing; it cannot be mistaken for an
-// encoded percent sign, because "%252F" is refused. What is returned is for
+// encoded, as "%2F", for it separates nothing; it cannot be mistaken for one
+// that is encoded twice, which stays as it is. What is returned is for
 // matching; the backend is sent the path as the client wrote it.
 func CanonicalPath(u *url.URL) (string, error) {
 	if u.RawPath == "" && plainPath(u.Path) {
@@ -30,6 +36,8 @@ func CanonicalPath(u *url.URL) (string, error) {
 	}
 	raw := u.EscapedPath() // as it is forwarded: net/url may have written it anew
 	switch {
+	case u.Opaque != "":
+		return "", errNoSlash
 	case raw == "":
 		return "/", nil
 	case raw == "*" && u.Host == "": // OPTIONS, for the server as a whole
@@ -37,14 +45,56 @@ func CanonicalPath(u *url.URL) (string, error) {
 	case raw[0] != '/':
 		return "", errNoSlash
 	}
-	path, err := decode(raw)
+	path, percent, err := decode(raw, "%", "%2F")
 	if err != nil {
 		return "", err
 	}
 	if err := judgePath(path); err != nil {
 		return "", err
 	}
-	return path, nil
+	if !percent {
+		return path, nil
+	}
+	// A backend may decode what is left once more, or more often.
+	next, _, err := decode(raw, "%", "/")
+	if err != nil {
+		return "", err
+	}
+	twice := false
+	for {
+		more := decodeLoosely(next)
+		if more == next {
+			break
+		}
+		if err := judgePath(more); err != nil {
+			return "", err
+		}
+		twice = twice || strings.Count(more, "/") > strings.Count(next, "/") || strings.Count(more, ".") > strings.Count(next, ".")
+		next = more // and shorter
+	}
+	if !twice {
+		return path, nil
+	}
+	path, _, err = decode(raw, "%25", "%2F")
+	if err != nil {
+		return "", err
+	}
+	return path, ErrEncodedTwice
+}
+
+// decodeLoosely undoes percent encoding once, as programs do that do not mind
+// broken ones.
+func decodeLoosely(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) && hexValue[s[i+1]] >= 0 && hexValue[s[i+2]] >= 0 {
+			b.WriteByte(byte(hexValue[s[i+1]]<<4 | hexValue[s[i+2]]))
+			i += 2
+		} else {
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
 }
 
 // plainPath reports whether a path needs no closer look: there is nothing in
@@ -62,10 +112,11 @@ func plainPath(p string) bool {
 	return true
 }
 
-// decode undoes percent encoding once, but for slashes.
-func decode(raw string) (string, error) {
+// decode undoes percent encoding once, but writes encoded slashes and percent
+// signs as asked, and reports whether there were any of the latter.
+func decode(raw, sign, slash string) (path string, percent bool, err error) {
 	if strings.IndexByte(raw, '%') < 0 {
-		return raw, nil
+		return raw, false, nil
 	}
 	var b strings.Builder
 	b.Grow(len(raw))
@@ -75,35 +126,20 @@ func decode(raw string) (string, error) {
 			continue
 		}
 		if i+2 >= len(raw) || hexValue[raw[i+1]] < 0 || hexValue[raw[i+2]] < 0 {
-			return "", errEncoding
+			return "", false, errEncoding
 		}
-		if c := byte(hexValue[raw[i+1]]<<4 | hexValue[raw[i+2]]); c != '/' {
-			if c == '%' && hides(raw[i+3:]) {
-				return "", errTwice
-			}
+		switch c := byte(hexValue[raw[i+1]]<<4 | hexValue[raw[i+2]]); c {
+		case '/':
+			b.WriteString(slash)
+		case '%':
+			percent = true
+			b.WriteString(sign)
+		default:
 			b.WriteByte(c)
-		} else {
-			b.WriteString("%2F")
 		}
 		i += 2
 	}
-	return b.String(), nil
-}
-
-// hides reports whether what follows an encoded percent sign makes it, once or
-// more often decoded, a character that has a meaning in paths.
-func hides(rest string) bool {
-	for len(rest) >= 2 && rest[:2] == "25" {
-		rest = rest[2:]
-	}
-	if len(rest) < 2 {
-		return false
-	}
-	switch strings.ToLower(rest[:2]) {
-	case "00", "2e", "2f", "5c", "c0", "c1":
-		return true
-	}
-	return false
+	return b.String(), percent, nil
 }
 
 func judgePath(path string) error {

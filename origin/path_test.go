@@ -13,7 +13,7 @@ func TestAmbiguousPathsAreRefused(t *testing.T) {
 	for _, raw := range []string{
 		"/a/../admin", "/a/..", "/..", "/.", "/./admin", "/a/./b", "/a/..;/admin", "/a/..;x=1/admin", "/a/.;/b", "/public/..;/admin",
 		"/%2e%2e/a", "/a/%2e%2E/b", "/.%2e/a", "/%2e/a", "/..%2fadmin", "/a%2f..%2fadmin", "/a/..%2Fb", "/a/%2e%2e%3bx/b", "/a/..%3b/b",
-		"/..%5cadmin", "/a\\b", "/a%5cb", "/a%5Cb", "/%255c", "/%252e%252e/a", "/%252E", "/a%252fb", "/a%25252fb", "/a%2525252e", "/a%2500",
+		"/..%5cadmin", "/a\\b", "/a%5cb", "/a%5Cb", "/%255c", "/%252e%252e/a", "/%252E", "/a%252fb", "/a%25%32%66b", "/%25%32e%25%32e/b", "/%25%35c", "/a%250a", "/a%25250Ab", "/a%25252fb", "/a%2525252e", "/a%2500",
 		"/%c0%ae%c0%ae/a", "/%c0%af", "/%c1%9c", "/%e0%80%af", "/%e0%80%ae", "/%f0%80%80%ae", "/%f8%80%80%80%ae", "/%25c0%25ae", "/a%25c0%25afb",
 		"/admin%00.css", "/a%00", "/a%0d%0aSet-Cookie:x", "/a%0ab", "/a%09b", "/a%7fb", "/a%1fb",
 		"/a/..%20/b", "/a/%20../b", "/a/.%20", "/%ef%bc%8e%ef%bc%8e/a", "/a/%ef%bc%8e%ef%bc%8e%ef%bc%8fb", "/%e2%80%a5/a", "/a%e2%88%95..%e2%88%95b",
@@ -76,6 +76,7 @@ func FuzzCanonicalPath(f *testing.F) {
 	for _, s := range []string{"/a/b", "/a%2f..%2fb", "/%252e%252e", "/a;x/..;/b", "/caf%c3%a9", "/%c0%ae", "/a%25252f", "//x/ .. /", "/A%2FB;c. /"} {
 		f.Add(s)
 	}
+	f.Add("/a%25%32%66b")
 	f.Fuzz(func(t *testing.T, raw string) {
 		u, err := url.ParseRequestURI(raw)
 		if err != nil {
