@@ -114,6 +114,23 @@ func (h *house) send(t testing.TB, raw string) string {
 	return string(b)
 }
 
+// sendAndWait writes raw bytes and reads until the server closes; a client that
+// says there are no more counts as gone for net/http.
+func (h *house) sendAndWait(t testing.TB, raw string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, raw); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := io.ReadAll(c)
+	return string(b)
+}
+
 // statuses lists the status codes of a stream of answers.
 func statuses(t testing.TB, answers string) []int {
 	t.Helper()
@@ -321,14 +338,8 @@ func TestAnswersStayInOrder(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "hello")
 	})
-	c, err := net.Dial("tcp", h.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_, _ = io.WriteString(c, okHead+"\r\n"+okHead+"X : a\r\n\r\n"+okHead+"\r\n")
-	answers, _ := io.ReadAll(c)
-	if got := statuses(t, string(answers)); fmt.Sprint(got) != "[200 400]" {
+	answers := h.sendAndWait(t, okHead+"\r\n"+okHead+"X : a\r\n\r\n"+okHead+"\r\n")
+	if got := statuses(t, answers); fmt.Sprint(got) != "[200 400]" {
 		t.Errorf("answered %v, want [200 400]: %q", got, answers)
 	}
 	if got := h.requests(); len(got) != 1 {
