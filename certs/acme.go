@@ -106,7 +106,6 @@ type manager struct {
 	tlsALPN bool
 	wanted  map[string]bool
 
-	conf   certmagic.Config
 	issuer certmagic.ACMEIssuer
 
 	magic *certmagic.Config // nil until start
@@ -398,9 +397,8 @@ func (m *manager) find(h *tls.ClientHelloInfo, name string) (*tls.Certificate, e
 
 // challenge answers the handshake of a TLS-ALPN-01 challenge, for wanted names
 // only.
-func (m *manager) challenge(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name, ok := hostName(h.ServerName)
-	if !ok || !m.wanted[name] || m.magic == nil {
+func (m *manager) challenge(h *tls.ClientHelloInfo, name string) (*tls.Certificate, error) {
+	if h.ServerName == "" || !m.wanted[name] || m.magic == nil {
 		return nil, nil
 	}
 	cert, err := m.magic.GetCertificate(h)

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -324,22 +325,10 @@ func (c *Certs) LocalCA() *LocalCA {
 func (c *Certs) TLSConfig() *tls.Config {
 	conf := c.config.Profile.tls()
 	conf.NextProtos = []string{"h2", "http/1.1"}
+	if c.acme != nil && c.acme.tlsALPN {
+		conf.NextProtos = append(conf.NextProtos, acmeTLS)
+	}
 	conf.GetCertificate = c.certificate
-	if c.acme == nil || !c.acme.tlsALPN {
-		return conf
-	}
-	// RFC 8737 section 3: the challenge is a handshake with acme-tls/1 alone.
-	// Kept out of the usual configuration, no other client can end up with it.
-	challenge := c.config.Profile.tls()
-	challenge.NextProtos = []string{acmeTLS}
-	challenge.GetCertificate = c.acme.challenge
-	challenge.SessionTicketsDisabled = true
-	conf.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		if len(h.SupportedProtos) == 1 && h.SupportedProtos[0] == acmeTLS {
-			return challenge, nil
-		}
-		return nil, nil // the listener's own
-	}
 	return conf
 }
 
@@ -355,6 +344,9 @@ func (c *Certs) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	} else if h.Conn != nil {
 		name = localAddr(h.Conn.LocalAddr())
 	}
+	if slices.Contains(h.SupportedProtos, acmeTLS) {
+		return c.challenge(h, name)
+	}
 	if c.config.RequireSNI && !named {
 		return nil, nil
 	}
@@ -364,7 +356,7 @@ func (c *Certs) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if cert := c.files.find(h, name); cert != nil {
 		return cert, nil
 	}
-	if c.acme != nil && c.acme.has(name) {
+	if c.acme.has(name) {
 		return c.acme.find(h, name)
 	}
 	if c.config.RequireSNI {
@@ -374,6 +366,16 @@ func (c *Certs) certificate(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return cert, nil
 	}
 	return c.acme.find(h, c.acme.domains[0])
+}
+
+// challenge answers a TLS-ALPN-01 challenge. RFC 8737 section 3: it is a
+// handshake that offers acme-tls/1 and nothing else, so anybody who offers it
+// along with other protocols is refused.
+func (c *Certs) challenge(h *tls.ClientHelloInfo, name string) (*tls.Certificate, error) {
+	if len(h.SupportedProtos) != 1 || c.acme == nil || !c.acme.tlsALPN {
+		return nil, nil
+	}
+	return c.acme.challenge(h, name)
 }
 
 // localLeaf returns a certificate of the local CA for name, if name is among

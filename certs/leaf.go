@@ -120,10 +120,3 @@ func (c *leafCache) put(name string, cert *tls.Certificate) {
 		delete(c.byName, last.Value.(leafEntry).name)
 	}
 }
-
-// len is how many leafs are kept.
-func (c *leafCache) len() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.order.Len()
-}
