@@ -149,11 +149,13 @@ func New(c Config, s Store) (*Guard, error) {
 			bad("burst", strconv.Itoa(quota.Burst), fmt.Sprintf("must be regained within 31 days at a rate of %s", rate))
 		}
 	}
-	for name, n := range map[string]int{"client": c.Concurrent.Client, "route": c.Concurrent.Route} {
+	places := func(setting string, n int) {
 		if n < 0 || n > maxCount {
-			bad("concurrent."+name, strconv.Itoa(n), "must be from 1 to 1000000")
+			bad(setting, strconv.Itoa(n), "must be from 1 to 1000000")
 		}
 	}
+	places("concurrent.client", c.Concurrent.Client)
+	places("concurrent.route", c.Concurrent.Route)
 	if c.Body < 0 {
 		bad("body", strconv.FormatInt(int64(c.Body), 10), "must not be negative")
 	}
@@ -260,8 +262,8 @@ func (g *Guard) tooFast(client netip.Addr, res Result) merlon.Decision {
 	}
 	if res.Shared {
 		f.Message += "; counted together with others, because there are more clients than the table has places"
-	} else if g.quota.Burst < maxCount {
-		d.Remedy = fmt.Sprintf("limit:\n  burst: %d", min(2*g.quota.Burst, maxCount))
+	} else if burst := min(2*g.quota.Burst, maxCount, int(maxRefill/g.quota.Every)); burst > g.quota.Burst {
+		d.Remedy = fmt.Sprintf("limit:\n  burst: %d", burst)
 	}
 	d.Findings = []merlon.Finding{f}
 	return d

@@ -49,18 +49,34 @@ const (
 	stripes     = 256
 	defaultKeys = 1 << 20
 	maxKeys     = 1 << 26
-	// slack is how far ahead of its quota an account may be before that is
-	// taken for a clock that has gone back.
-	slack = int64(time.Second)
+	// late is how old a request may be when it is counted: the process stood
+	// still, or a guard in front was slow. What is older than that is taken for
+	// a clock that has gone back, and after one that has gone back less far
+	// nothing is regained until it has caught up.
+	late = int64(time.Minute)
 )
 
 type table struct {
 	slots []slot
 	mask  uint64 // of sets
-	locks [stripes]struct {
-		sync.Mutex
-		_ [56]byte // a cache line each
+	locks [stripes]stripe
+}
+
+// A stripe guards the sets that fall to it and has their clock.
+type stripe struct {
+	sync.Mutex
+	latest int64
+	_      [48]byte // a cache line each
+}
+
+// clock returns the time to count at. If a late request turned time back, the
+// accounts would be ahead of their quotas, and clipping them would give away
+// what was spent in between.
+func (s *stripe) clock(at int64) int64 {
+	if at > s.latest || at < s.latest-late {
+		s.latest = at
 	}
+	return s.latest
 }
 
 // A slot is one key's account. 64 bits of a keyed hash stand for the key:
@@ -77,7 +93,9 @@ func NewMemory(c MemoryConfig) *Memory {
 		keys = defaultKeys
 	}
 	keys = min(max(keys, ways), maxKeys)
-	return &Memory{seed: maphash.MakeSeed(), epoch: time.Now(), keys: 1 << bits.Len(uint(keys-1))}
+	// The epoch is in the past, for requests that were received before now.
+	epoch := time.Now().Add(-time.Duration(2 * late))
+	return &Memory{seed: maphash.MakeSeed(), epoch: epoch, keys: 1 << bits.Len(uint(keys-1))}
 }
 
 // Take implements [Store]. It ignores ctx, and fails only if what it is asked
@@ -94,6 +112,7 @@ func (m *Memory) Take(_ context.Context, k Key, q Quota, cost int, now time.Time
 	at := int64(now.Sub(m.epoch))
 
 	lock.Lock()
+	at = lock.clock(at)
 	s, owned := find(places, id, at)
 	until := at
 	if s.id != 0 {
@@ -101,7 +120,9 @@ func (m *Memory) Take(_ context.Context, k Key, q Quota, cost int, now time.Time
 		if owned {
 			most = q.refill()
 		}
-		s.until = settle(s.until, at+int64(most))
+		// More on an account than it can have is the trace of a clock that
+		// has gone back, or of a quota that was larger.
+		s.until = min(s.until, at+int64(most))
 		until = max(s.until, at)
 	}
 	inherited := !owned && until > at
@@ -135,15 +156,6 @@ func find(places []slot, id uint64, at int64) (s *slot, owned bool) {
 		}
 	}
 	return s, false
-}
-
-// settle returns what is on an account that cannot have more than most. More
-// is the trace of a clock that has gone back, or of a quota that was larger.
-func settle(until, most int64) int64 {
-	if until > most+slack {
-		return most
-	}
-	return until
 }
 
 // take is GCRA: until is when the quota is whole again, and moves on by Every

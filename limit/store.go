@@ -11,9 +11,9 @@ import (
 // room or of the means to count in common: then it may grant less.
 type Store interface {
 	// Take asks for cost requests at once from the quota of k. They are taken
-	// if the quota has that many, otherwise nothing is; a cost of 0 only looks. More than the burst
-	// can never be taken and is an error.
-	// An error makes the guard refuse.
+	// if the quota has that many, otherwise nothing is; a cost of 0 only looks.
+	// More than the burst can never be taken and is an error. An error makes
+	// the guard refuse.
 	Take(ctx context.Context, k Key, q Quota, cost int, now time.Time) (Result, error)
 }
 
