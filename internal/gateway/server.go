@@ -327,7 +327,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 				s.log.Debug("closing a listener", "listener", d.name, "error", err)
 			}
 			d.waitIdle(ctx)
-			if err := d.server.Shutdown(ctx); err != nil {
+			// Drain has closed the listener already.
+			if err := d.server.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 				mu.Lock()
 				errs = append(errs, fmt.Errorf("listen.%s: %w", d.name, err))
 				mu.Unlock()
