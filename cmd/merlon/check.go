@@ -28,11 +28,16 @@ code is 1 if there are mistakes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := s.load()
-			if f == nil {
+			var g *gateway.Gateway
+			problems, unreadable := errors.AsType[config.Problems](err)
+			switch {
+			case f != nil:
+				var built error
+				g, built = gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)})
+				problems = f.Explain(errors.Join(err, built))
+			case !unreadable:
 				return err
 			}
-			g, built := gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)})
-			problems := f.Explain(errors.Join(err, built))
 			switch {
 			case output == "json":
 				return checkJSON(cmd, problems, g)

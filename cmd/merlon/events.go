@@ -37,12 +37,12 @@ func eventsCommand() *cobra.Command {
 			now := time.Now()
 			if since != "" {
 				if filter.Since, err = ledger.Since(since, now); err != nil {
-					return fmt.Errorf("--since %q: %w", since, err)
+					return fmt.Errorf("--since: %w", err)
 				}
 			}
 			if until != "" {
 				if filter.Until, err = ledger.Since(until, now); err != nil {
-					return fmt.Errorf("--until %q: %w", until, err)
+					return fmt.Errorf("--until: %w", err)
 				}
 			}
 			filter.Kind, filter.Reason = ledger.Kind(kind), merlon.Reason(reason)
@@ -116,7 +116,7 @@ func verifyCommand(data *string) *cobra.Command {
 			heads := make([]ledger.Head, len(known))
 			for i, text := range known {
 				if err := heads[i].UnmarshalText([]byte(text)); err != nil {
-					return fmt.Errorf("--head %q: %w", text, err)
+					return fmt.Errorf("--head: %w", err)
 				}
 			}
 			report, err := ledger.Verify(dir, ledger.Config{KeyFile: keyFile}, heads...)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -172,9 +173,12 @@ func (s *settings) reload(srv *gateway.Server, log *slog.Logger) {
 		log.Info("configuration reloaded", "file", s.file)
 		return
 	}
-	problems := config.Problems{{Rule: err.Error()}}
-	if f != nil {
+	problems, ok := errors.AsType[config.Problems](err)
+	switch {
+	case f != nil:
 		problems = f.Explain(err)
+	case !ok:
+		problems = config.Problems{{Rule: err.Error()}}
 	}
 	for _, p := range problems {
 		log.Error("configuration not reloaded; the old one goes on", "problem", p.Error())

@@ -147,8 +147,8 @@ func (n *Names) UnmarshalYAML(decode func(any) error) error {
 const maxFile = 4 << 20
 
 // Load reads the file at path. The error holds [Problems] if the file could be
-// read but not understood; the File is returned all the same, so that what was
-// understood can be checked, too.
+// read but not understood; unless it is not even YAML, the File is returned
+// all the same, so that what was understood can be checked, too.
 func Load(path string) (*File, error) {
 	r, err := os.Open(path)
 	if err != nil {
@@ -178,6 +178,9 @@ func Parse(name string, text []byte) (*File, error) {
 	}
 	for i := range d.problems {
 		d.problems[i].File = name
+	}
+	if d.broken {
+		f = nil
 	}
 	return f, d.problems.tidy()
 }

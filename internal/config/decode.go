@@ -13,6 +13,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/merlon-dev/merlon/secrets"
 )
 
 // A decoder fills Go values from YAML nodes. The library parses, and decodes
@@ -21,13 +23,16 @@ import (
 type decoder struct {
 	problems Problems
 	nodes    map[string]*token.Token // setting path → where it is written
+	broken   bool                    // it is not YAML, so nothing is known of what it says
 }
 
 // parse returns the one document of a file, or nil for an empty one.
 func (d *decoder) parse(text []byte) ast.Node {
-	file, err := parser.ParseBytes(text, 0)
+	// A key that stands twice is for mapping to tell, with its name.
+	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		d.fail("", nil, err)
+		d.broken = true
 		return nil
 	}
 	var body ast.Node
@@ -36,7 +41,7 @@ func (d *decoder) parse(text []byte) ast.Node {
 		case doc.Body == nil:
 		case doc.Body.Type() == ast.CommentType:
 		case body != nil:
-			d.add("", doc.Body.GetToken(), "", "must be one YAML document, not several")
+			d.add("", first(doc.Body), "", "must be one YAML document, not several")
 		default:
 			body = doc.Body
 		}
@@ -45,7 +50,7 @@ func (d *decoder) parse(text []byte) ast.Node {
 }
 
 func (d *decoder) value(path string, node ast.Node, v reflect.Value) {
-	d.nodes[path] = node.GetToken()
+	d.nodes[path] = first(node)
 	switch node.(type) {
 	case *ast.AnchorNode, *ast.AliasNode:
 		d.add(path, node.GetToken(), "", "must be written out: anchors and aliases are not used here")
@@ -58,7 +63,7 @@ func (d *decoder) value(path string, node ast.Node, v reflect.Value) {
 	}
 	switch {
 	case node.Type() == ast.NullType: // "key:" with nothing behind it is the zero value
-	case decodesItself(v):
+	case decodesItself(v) && !written(node, v):
 		d.leaf(path, node, v)
 	case v.Kind() == reflect.Struct:
 		d.mapping(path, node, v)
@@ -69,7 +74,27 @@ func (d *decoder) value(path string, node ast.Node, v reflect.Value) {
 	}
 }
 
-var duration = reflect.TypeFor[time.Duration]()
+// first is where a node begins: the library's token of a mapping is a colon.
+func first(node ast.Node) *token.Token {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		if len(n.Values) > 0 {
+			return n.Values[0].Key.GetToken()
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	}
+	return node.GetToken()
+}
+
+const setTwice = "is set twice"
+
+const secretRule = "must be a reference such as env:NAME or file:/path, never the secret itself"
+
+var (
+	duration = reflect.TypeFor[time.Duration]()
+	secret   = reflect.TypeFor[secrets.Ref]()
+)
 
 func decodesItself(v reflect.Value) bool {
 	switch v.Addr().Interface().(type) {
@@ -79,8 +104,21 @@ func decodesItself(v reflect.Value) bool {
 	return v.Type() == duration
 }
 
+// written reports whether what has short forms is written out, so that every
+// mistake in it can be told.
+func written(node ast.Node, v reflect.Value) bool {
+	return v.Kind() == reflect.Struct && (node.Type() == ast.MappingType || node.Type() == ast.MappingValueType)
+}
+
 func (d *decoder) leaf(path string, node ast.Node, v reflect.Value) {
-	if err := yaml.NodeToValue(node, v.Addr().Interface(), yaml.Strict()); err != nil {
+	err := yaml.NodeToValue(node, v.Addr().Interface(), yaml.Strict())
+	switch {
+	case err == nil:
+	case v.Type() == secret: // what stands here may be the secret itself
+		d.add(path, first(node), "", secretRule)
+	case v.Type() == duration:
+		d.add(path, first(node), text(node), "must be a duration such as 30s, 5m or 1h")
+	default:
 		d.fail(path, node, err)
 	}
 }
@@ -88,7 +126,7 @@ func (d *decoder) leaf(path string, node ast.Node, v reflect.Value) {
 func (d *decoder) list(path string, node ast.Node, v reflect.Value) {
 	seq, ok := node.(*ast.SequenceNode)
 	if !ok {
-		d.add(path, node.GetToken(), text(node), "must be a list")
+		d.add(path, first(node), text(node), "must be a list")
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values)))
@@ -105,7 +143,7 @@ func (d *decoder) mapping(path string, node ast.Node, v reflect.Value) {
 	case *ast.MappingValueNode:
 		pairs = []*ast.MappingValueNode{n}
 	default:
-		d.add(path, node.GetToken(), text(node), "must be settings of the form key: value")
+		d.add(path, first(node), text(node), "must be settings of the form key: value")
 		return
 	}
 	fields := map[string]reflect.Value{}
@@ -119,7 +157,7 @@ func (d *decoder) mapping(path string, node ast.Node, v reflect.Value) {
 		case !known:
 			d.add(at, key, "", "unknown setting; known here: "+names(fields))
 		case seen[key.Value]:
-			d.add(at, key, "", "is set twice")
+			d.add(at, key, "", setTwice)
 		default:
 			d.value(at, p.Value, field)
 			d.nodes[at] = key
@@ -190,7 +228,7 @@ func (d *decoder) fail(path string, node ast.Node, err error) {
 	var tk *token.Token
 	value := ""
 	if node != nil {
-		tk, value = node.GetToken(), text(node)
+		tk, value = first(node), text(node)
 	}
 	rule := err.Error()
 	var unknown *yaml.UnknownFieldError
@@ -208,7 +246,7 @@ func (d *decoder) fail(path string, node ast.Node, err error) {
 	case errors.As(err, &typed):
 		rule = "must be " + kindWords(typed.DstType)
 	}
-	d.add(path, tk, value, rule)
+	d.add(path, tk, value, strings.TrimSuffix(rule, fmt.Sprintf(", not %q", value)))
 }
 
 func kindWords(t reflect.Type) string {

@@ -68,17 +68,31 @@ func (ps Problems) tidy() Problems {
 // the file. Setting paths are from the top: "sites[0].waf.paranoia". A setting
 // that was inherited is found where it is written.
 func (f *File) Explain(err error) Problems {
-	var ps Problems
+	var ps, unread Problems
 	for _, e := range flatten(err) {
 		if inner, ok := errors.AsType[Problems](e); ok {
-			ps = append(ps, inner...)
+			ps, unread = append(ps, inner...), append(unread, inner...)
 		} else if se, ok := errors.AsType[*merlon.SettingError](e); ok {
-			ps = append(ps, f.locate(se))
+			if p := f.locate(se); !unread.cover(p.Setting) {
+				ps = append(ps, p)
+			}
 		} else {
 			ps = append(ps, Problem{File: f.name, Rule: e.Error()})
 		}
 	}
 	return ps.tidy()
+}
+
+// cover reports whether a setting could not be read, or what it is part of:
+// then what a constructor says is about a value that nobody wrote.
+func (ps Problems) cover(setting string) bool {
+	for _, p := range ps {
+		rest, ok := strings.CutPrefix(setting, p.Setting)
+		if ok && p.Setting != "" && p.Rule != setTwice && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return true
+		}
+	}
+	return false
 }
 
 func flatten(err error) []error {

@@ -146,7 +146,11 @@ func (b *builder) build() {
 func (b *builder) allHosts() []string {
 	var all []string
 	for _, s := range b.file.Sites {
-		all = append(all, s.Host...)
+		for _, h := range s.Host {
+			if _, err := siteHost(h); err == nil { // what is wrong has been told
+				all = append(all, h)
+			}
+		}
 	}
 	return all
 }
@@ -165,7 +169,7 @@ func (b *builder) site(setting string, c *config.Site) {
 		}
 		canonical, err := siteHost(h)
 		if err != nil {
-			b.fail("", merlon.BadSetting(place, h, err.Error()))
+			b.errs = append(b.errs, merlon.BadSetting(place, h, err.Error()))
 			continue
 		}
 		if err := b.g.hosts.add(place, canonical, s); err != nil {
@@ -192,7 +196,9 @@ func (b *builder) site(setting string, c *config.Site) {
 		r.index = i
 		s.routes = append(s.routes, r)
 	}
-	b.fail(setting, sortRoutes(s.routes))
+	for _, err := range sortRoutes(s.routes) {
+		b.fail(setting, err)
+	}
 	b.g.sites = append(b.g.sites, s)
 }
 
@@ -214,7 +220,7 @@ func siteHost(h string) (string, error) {
 	canonical, err := origin.CanonicalHost(rest)
 	switch {
 	case err != nil:
-		return "", err
+		return "", errors.New(`must be a host name, an address, "*.example.com" or "*"`)
 	case strings.Contains(rest, ":") && canonical != strings.Trim(rest, "[]"):
 		return "", errors.New("must be a host without a port")
 	case wild:

@@ -64,16 +64,16 @@ func checkPattern(pattern string) error {
 
 // sortRoutes puts the most specific pattern first, whatever the order in the
 // file: a security rule must not be shadowed by where it stands.
-func sortRoutes(routes []*route) error {
+func sortRoutes(routes []*route) (twice []error) {
 	slices.SortStableFunc(routes, func(a, b *route) int {
 		return cmp.Or(cmp.Compare(literal(b.pattern), literal(a.pattern)), cmp.Compare(len(b.pattern), len(a.pattern)), cmp.Compare(a.pattern, b.pattern))
 	})
 	for i := range len(routes) - 1 {
 		if routes[i].pattern == routes[i+1].pattern {
-			return merlon.BadSetting(fmt.Sprintf("routes[%d].path", routes[i+1].index), routes[i+1].pattern, "stands in this site already")
+			twice = append(twice, merlon.BadSetting(fmt.Sprintf("routes[%d].path", routes[i+1].index), routes[i+1].pattern, "stands in this site already"))
 		}
 	}
-	return nil
+	return twice
 }
 
 // literal is how much of a pattern must be matched to the letter; a pattern
