@@ -197,9 +197,9 @@ func why(a answer, events map[string]ledger.Event) cause {
 	status := merlon.Reason(strconv.Itoa(a.Status))
 	switch {
 	case a.Status == 0:
-		return cause{"nobody", "closed without an answer", false}
+		return cause{"nobody", "closed-without-answer", false}
 	case a.ID == "":
-		return cause{"net/http", status, true}
+		return cause{"net/http", status, a.Status >= http.StatusBadRequest}
 	case ok:
 		// The framing layer cannot be monitored, and knows no method yet. What
 		// it refuses in the middle of a body is told by whoever reads that.
@@ -248,13 +248,18 @@ func agree(t *testing.T, rows []row, events map[string]ledger.Event) {
 		case !r.passed() && c.Early:
 			early[c.String()]++
 			if r.readable && r.own.Passed() {
-				t.Logf("%s (%s): the rules would pass it; %s: %s", r.ID(), r.Source, c, findings(events[r.answer.ID]))
+				t.Logf("%s (%s): the rules let it pass; %s: %s", r.ID(), r.Source, c, findings(events[r.answer.ID]))
 			}
 		case !r.passed() && c.Guard != "waf":
 			t.Errorf("%s (%s): %d by %s, which must not enforce here", r.ID(), r.Source, r.Status, c)
 		case !r.passed() && !ownBlocks:
 			t.Errorf("%s (%s): %d by %s, but in process it passes", r.ID(), r.Source, r.Status, c)
+		case !r.passed() && r.Status != r.own.Code():
+			t.Errorf("%s (%s): %d by %s, but in process %d, %s", r.ID(), r.Source, r.Status, c, r.own.Code(), r.own.Reason)
 		}
+	}
+	if flaps*50 > len(rows) {
+		t.Errorf("%d of %d requests differ from run to run", flaps, len(rows))
 	}
 	t.Logf("%d requests: %d refused, %d in process, %d differ from run to run", len(rows), blocked, own, flaps)
 	refused.log(t, "refused")
@@ -328,7 +333,7 @@ func TestCRSWithoutWAF(t *testing.T) {
 		c := why(a, events)
 		refused[c.String()]++
 		if !c.Early || a.Status == http.StatusForbidden {
-			t.Errorf("%s: %d by %s with the WAF off: %s", id, a.Status, c, findings(events[a.ID]))
+			t.Errorf("%s: not the backend's answer, but %d by %s with the WAF off: %s", id, a.Status, c, findings(events[a.ID]))
 		}
 	}
 	t.Logf("%d requests: %d passed", len(list), passed)

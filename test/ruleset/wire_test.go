@@ -28,8 +28,9 @@ type answer struct {
 	Backend bool   // it is the backend's own
 }
 
-// passed reports whether the client got what the backend says to everybody.
-func (a answer) passed() bool { return a.Status == http.StatusOK }
+// passed reports whether the client got what the backend says to everybody: a
+// 200 that the backend did not give would be a lie.
+func (a answer) passed() bool { return a.Status == http.StatusOK && a.Backend }
 
 // A sender sends requests as the bytes they are, over one connection as long
 // as it lasts.
