@@ -18,7 +18,7 @@ func caCommand() *cobra.Command {
 		Short: "Say where the local CA is and how to trust it",
 		Example: `  merlon ca
   curl --cacert "$(merlon ca --path)" https://localhost:8443/`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := needData(data)
 			if err != nil {
@@ -45,14 +45,17 @@ func caCommand() *cobra.Command {
 }
 
 func configCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "About the configuration file"}
+	cmd := &cobra.Command{
+		Use: "config", Short: "About the configuration file", Example: "  merlon config schema",
+		Args: cobra.ArbitraryArgs, RunE: group,
+	}
 	cmd.AddCommand(&cobra.Command{
 		Use:   "schema",
 		Short: "Print the file's JSON Schema, for editors",
 		Example: `  merlon config schema > merlon.schema.json
   # then, as the first line of merlon.yaml:
   # yaml-language-server: $schema=merlon.schema.json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := cmd.OutOrStdout().Write(config.Schema())
 			return err

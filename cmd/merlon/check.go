@@ -25,7 +25,7 @@ code is 1 if there are mistakes.`,
   merlon check -c /etc/merlon/merlon.yaml
   merlon check --upstream http://127.0.0.1:3000 --off=waf
   merlon check -o json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := s.load()
 			var g *gateway.Gateway

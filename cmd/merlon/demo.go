@@ -36,7 +36,7 @@ became of them. The exit code is 1 if an attack that should be stopped gets
 through, or a legitimate use fails.`,
 		Example: `  merlon demo              open the two shops in a browser and try
   merlon demo --attack     fire every attack at both`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := startDemo(cmd.Context(), bare, https, cmd.ErrOrStderr())
 			if err != nil {

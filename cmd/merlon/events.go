@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,9 +32,15 @@ func eventsCommand() *cobra.Command {
   merlon events --client 203.0.113. --limit 0
   merlon events --follow -o json | jq .reason
   merlon events verify                       has anybody tampered with them?`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := needData(data)
+			if kinds := ledger.Kinds(); kind != "" && !slices.Contains(kinds, ledger.Kind(kind)) {
+				return fmt.Errorf("--kind %q: must be one of %v", kind, kinds)
+			}
+			if filter.Limit < 0 {
+				return fmt.Errorf("--limit %d: must not be negative; 0 is all", filter.Limit)
+			}
+			dir, err := needLog(data, follow)
 			if err != nil {
 				return err
 			}
@@ -56,7 +66,7 @@ func eventsCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&since, "since", "", "only from this `time` on: 1h, or 2026-11-27T10:00:00Z")
 	f.StringVar(&until, "until", "", "only before this `time`")
-	f.StringVar(&kind, "kind", "", "only of this `kind`: refusal, challenge, monitored, access, admin, alarm")
+	f.StringVar(&kind, "kind", "", "only of this `kind`: refusal, response_refusal, challenge, monitored, access, admin, alarm")
 	f.StringVar(&filter.Guard, "guard", "", "only what this `guard` decided")
 	f.StringVar(&reason, "reason", "", "only for this `reason`")
 	f.StringVar(&filter.Site, "site", "", "only of this `site`")
@@ -68,6 +78,26 @@ func eventsCommand() *cobra.Command {
 	addOutput(cmd, &output)
 	cmd.AddCommand(verifyCommand(&data))
 	return cmd
+}
+
+// needLog finds the data folder for commands that look at the event log, which
+// may still come if it is followed.
+func needLog(flag string, mayCome bool) (string, error) {
+	dir, err := needData(flag)
+	if err != nil || mayCome {
+		return dir, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "events")); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no event log in %s: it is made when merlon serve starts; --data names another folder", dir)
+	}
+	return dir, nil
+}
+
+func oneID(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("name one request by its id, as a refused client was shown it: merlon why ID")
+	}
+	return nil
 }
 
 func printEvents(out, errs io.Writer, events iter.Seq2[ledger.Event, error], asJSON bool) error {
@@ -107,9 +137,9 @@ func verifyCommand(data *string) *cobra.Command {
 		Example: `  merlon events verify
   merlon events verify --data /var/lib/merlon -o json
   merlon events verify --head CHAIN:SEQ:HASH    as noted elsewhere earlier`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := needData(*data)
+			dir, err := needLog(*data, false)
 			if err != nil {
 				return err
 			}
@@ -149,9 +179,9 @@ func whyCommand() *cobra.Command {
 client was shown, and that is in its answer's X-Request-Id.`,
 		Example: `  merlon why 7K3QWZ5VJ2M4N6P7R2T4V6X2Y4
   merlon why 7K3QWZ5VJ2M4N6P7R2T4V6X2Y4 --data /var/lib/merlon -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneID,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := needData(data)
+			dir, err := needLog(data, false)
 			if err != nil {
 				return err
 			}

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	_ "embed"
+	"log/slog"
 	"net"
 	"text/template"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/internal/gateway"
 )
 
 //go:embed merlon.yaml.tmpl
@@ -26,7 +31,7 @@ func initCommand() *cobra.Command {
 to standard output, with every common setting explained.`,
 		Example: `  merlon init > merlon.yaml
   merlon init --host shop.example.com --upstream http://127.0.0.1:3000 > merlon.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			found := ""
 			if backend == "" {
@@ -36,7 +41,19 @@ to standard output, with every common setting explained.`,
 					backend = "http://127.0.0.1:" + found
 				}
 			}
-			return initTemplate.Execute(cmd.OutOrStdout(), map[string]string{"Host": host, "Upstream": backend, "Found": found})
+			var text bytes.Buffer
+			if err := initTemplate.Execute(&text, map[string]string{"Host": host, "Upstream": backend, "Found": found}); err != nil {
+				return err
+			}
+			f, err := config.Parse("what --host and --upstream give", text.Bytes())
+			if err != nil {
+				return err
+			}
+			if _, err := gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)}); err != nil {
+				return f.Explain(err)
+			}
+			_, err = text.WriteTo(cmd.OutOrStdout())
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&host, "host", "*", "the `name` that clients use")

@@ -65,14 +65,39 @@ what a backend-security checklist warns of. It is one binary, free and local.`,
   merlon serve --upstream http://127.0.0.1:3000  protect a backend, no file needed
   merlon init > merlon.yaml                      write a configuration to start from
   merlon check                                   say what is wrong and what is weak`,
+		Args:          cobra.ArbitraryArgs,
+		RunE:          group,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version(),
+
+		SuggestionsMinimumDistance: 2,
 	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; %s --help tells what there is", err, cmd.CommandPath())
+	})
 	root.SetVersionTemplate("merlon {{.Version}}\n")
 	root.AddCommand(serveCommand(), checkCommand(), initCommand(), demoCommand(), whyCommand(),
 		eventsCommand(), caCommand(), configCommand(), versionCommand())
 	return root
+}
+
+// group runs a command that only has others below it.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		return fmt.Errorf("there is no command %q; did you mean %s %s?", args[0], cmd.CommandPath(), like[0])
+	}
+	return fmt.Errorf("there is no command %q; %s --help lists them", args[0], cmd.CommandPath())
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q is one word too many; %s --help tells what there is", args[0], cmd.CommandPath())
+	}
+	return nil
 }
 
 // version is the module's version, or the commit that was built.
@@ -97,7 +122,7 @@ func versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  merlon version",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintf(cmd.OutOrStdout(), "merlon %s\n", version())
 		},

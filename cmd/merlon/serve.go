@@ -34,7 +34,7 @@ port.`,
   merlon serve --upstream http://127.0.0.1:3000 --monitor        first days: record, refuse nothing
   merlon serve --upstream http://127.0.0.1:3000 --off=csrf,limit
   merlon serve --upstream unix:/run/app.sock --insecure-http 127.0.0.1:8000`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			return s.serve(cmd.Context(), cmd.OutOrStdout(), log)

@@ -28,7 +28,11 @@ func (t hostTable) find(host string) *site {
 }
 
 func (t hostTable) add(setting, host string, s *site) error {
-	if t[host] != nil {
+	switch t[host] {
+	case nil:
+	case s:
+		return merlon.BadSetting(setting, host, "stands in this site already")
+	default:
 		return merlon.BadSetting(setting, host, "is served by another site already")
 	}
 	t[host] = s
