@@ -181,9 +181,7 @@ func Middleware(guards ...Guard) func(http.Handler) http.Handler {
 			o := Outcome{}
 			defer func() { gate.Done(r, o) }()
 			d := gate.Check(r)
-			for _, v := range r.Verdicts() {
-				AddHeader(w.Header(), v.Decision.Header)
-			}
+			r.AddHeader(w.Header())
 			if !d.Passed() {
 				o.Status, o.Guard = d.Code(), r.RefusedBy()
 				Respond(w, r, d)

@@ -77,6 +77,20 @@ func TestGate(t *testing.T) {
 	}
 }
 
+func TestMonitoredRefusalsTellTheClientNothing(t *testing.T) {
+	refuse := merlon.Refuse(http.StatusTooManyRequests, "bad")
+	refuse.Header = http.Header{"Retry-After": {"9"}}
+	pass := merlon.Pass("fine")
+	pass.Header = http.Header{"Ratelimit": {"r=1"}}
+	r := merlontest.Request(t, "GET /")
+	merlon.NewGate(merlon.Monitor(answers("a", refuse)), merlon.Monitor(answers("b", pass))).Check(r)
+	h := http.Header{}
+	r.AddHeader(h)
+	if h.Get("Retry-After") != "" || h.Get("RateLimit") == "" {
+		t.Errorf("the client is told %v", h)
+	}
+}
+
 func TestPeekLeavesTheBodyWhole(t *testing.T) {
 	body := strings.Repeat("0123456789", 10_000)
 	r := merlontest.Request(t, "POST /\n\n"+body)

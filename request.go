@@ -72,6 +72,17 @@ func (r *Request) Verdicts() []Verdict {
 	return r.verdicts[:len(r.verdicts):len(r.verdicts)]
 }
 
+// AddHeader sets in h what the guards want the client to be told: the header
+// of every verdict but those of refusals that were only monitored, which the
+// client must not notice.
+func (r *Request) AddHeader(h http.Header) {
+	for _, v := range r.Verdicts() {
+		if v.Decision.Effect == Allow || !v.Decision.Monitored {
+			AddHeader(h, v.Decision.Header)
+		}
+	}
+}
+
 // RefusedBy names the guard whose decision was obeyed, or is empty.
 func (r *Request) RefusedBy() string {
 	for _, v := range r.Verdicts() {

@@ -107,7 +107,7 @@ func (e *exchange) response(res *http.Response) merlon.Decision {
 	if !d.Passed() {
 		return d
 	}
-	e.verdictHeaders(res.Header)
+	e.r.AddHeader(res.Header)
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, res.Header)
 	}
@@ -133,15 +133,8 @@ func (e *exchange) refuse(d merlon.Decision) {
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, h)
 	}
-	e.verdictHeaders(h)
+	e.r.AddHeader(h)
 	merlon.Respond(e.w, e.r, d)
-}
-
-// verdictHeaders adds what guards want the client to be told in any case.
-func (e *exchange) verdictHeaders(h http.Header) {
-	for _, v := range e.r.Verdicts() {
-		merlon.AddHeader(h, v.Decision.Header)
-	}
 }
 
 // record leaves the one event, and counts.
