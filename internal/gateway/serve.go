@@ -24,10 +24,12 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer g.inFlight.Done()
 
 	in := &countingBody{ReadCloser: hr.Body}
-	if hr.Body != nil && hr.Body != http.NoBody {
-		hr.Body = in
-	}
 	r := merlon.NewRequest(hr)
+	if hr.Body != nil && hr.Body != http.NoBody {
+		// In the copy only: by the body of its own request, net/http knows
+		// that a client still waits for 100 Continue.
+		r.Body = in
+	}
 	r.Client = g.edge.ClientAddr(hr)
 	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in}
 	e.route = g.match(r)
