@@ -9,6 +9,7 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/origin"
 )
 
 // hostTable finds the site of a canonical host: exact names first, then the
@@ -44,6 +45,32 @@ func (t hostTable) add(setting, host string, s *site) error {
 func (s *site) find(path string) *route {
 	for _, r := range s.routes {
 		if matches(r.pattern, path) {
+			return r
+		}
+	}
+	return s.all
+}
+
+// conflict reports whether a backend that reads the path of a request to rt
+// more loosely would take it for one of another route. Case counts for Merlon
+// and for some backends only, so that patterns are compared without it.
+func (s *site) conflict(path string, rt *route) bool {
+	if len(s.routes) == 0 {
+		return false
+	}
+	for _, reading := range append(origin.Readings(path), path) {
+		if s.folded(reading) != rt {
+			return true
+		}
+	}
+	return false
+}
+
+// folded is find without regard to case.
+func (s *site) folded(path string) *route {
+	path = strings.ToLower(path)
+	for _, r := range s.routes {
+		if matches(strings.ToLower(r.pattern), path) {
 			return r
 		}
 	}

@@ -59,14 +59,7 @@ func (g *Gateway) match(r *merlon.Request) *route {
 	} // else origin refuses it
 	rt := s.find(r.Path)
 	r.Route = rt.pattern
-	if len(s.routes) > 0 {
-		for _, reading := range origin.Readings(r.Path) {
-			if s.find(reading) != rt {
-				r.Conflict = true
-				break
-			}
-		}
-	}
+	r.Conflict = s.conflict(r.Path, rt)
 	return rt
 }
 
