@@ -133,7 +133,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"TE: trailers", with(get, "te: trailers"), "", "200"},
 		{"a form longer than it says", with(post, "content-length: 1"), "a=bc", "reset closed"},
 		{"a form shorter than it says", with(post, "content-length: 10"), "a=bc", "reset closed 400"},
-		{"a length that is none", with(post, "content-length: +4"), "a=bc", "reset closed 400"},
+		{"a length that is none", with(post, "content-length: +4"), "a=bc", "reset closed 400 403"},
 		{"a name in upper case", with(get, "X-Upper: 1"), "", "reset closed"},
 		{"Connection", with(get, "connection: keep-alive"), "", "reset closed 400"},
 		{"Keep-Alive", with(get, "keep-alive: timeout=5"), "", "reset closed 400"},
