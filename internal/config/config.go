@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -102,6 +103,8 @@ type Guards struct {
 	CSRF *csrf.Config `yaml:"csrf,omitempty"`
 	// Headers says what browsers are told with each answer.
 	Headers *headers.Config `yaml:"headers,omitempty"`
+
+	written map[string]bool // what was set, be it to the zero value: "limit.hide_headers"
 }
 
 // A Site is what is served for one or more hosts.
@@ -173,6 +176,7 @@ func Parse(name string, text []byte) (*File, error) {
 		d.value("", body, reflect.ValueOf(f).Elem())
 	}
 	f.places = d.nodes
+	f.note(d.written)
 	if len(d.problems) == 0 {
 		return f, nil
 	}
@@ -229,29 +233,61 @@ func DefaultData() (string, error) {
 // a route's guards under its site's, a site's under the file's. Lists that
 // only grow, such as the WAF's exclusions, are joined.
 func (g Guards) Under(outer Guards) Guards {
-	inherit(reflect.ValueOf(&g).Elem(), reflect.ValueOf(&outer).Elem())
+	inherit("", g.written, reflect.ValueOf(&g).Elem(), reflect.ValueOf(&outer).Elem())
+	both := maps.Clone(outer.written)
+	if both == nil {
+		both = map[string]bool{}
+	}
+	maps.Copy(both, g.written)
+	g.written = both
 	return g
 }
 
-func inherit(v, outer reflect.Value) {
+// note tells all guards in the file which of their settings were written.
+func (f *File) note(written []string) {
+	below := func(prefix string) map[string]bool {
+		set := map[string]bool{}
+		for _, path := range written {
+			if rest, ok := strings.CutPrefix(path, prefix); ok {
+				set[rest] = true
+			}
+		}
+		return set
+	}
+	f.Guards.written = below("")
+	for i := range f.Sites {
+		s, place := &f.Sites[i], fmt.Sprintf("sites[%d].", i)
+		s.Guards.written = below(place)
+		for j := range s.Routes {
+			s.Routes[j].Guards.written = below(fmt.Sprintf("%sroutes[%d].", place, j))
+		}
+	}
+}
+
+func inherit(path string, written map[string]bool, v, outer reflect.Value) {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
 		if !field.IsExported() {
 			continue
 		}
 		a, b := v.Field(i), outer.Field(i)
+		name, _ := tag(field)
+		at := join(path, name)
 		switch {
 		case a.Kind() == reflect.Pointer && a.Type().Elem().Kind() == reflect.Struct && !a.IsNil() && !b.IsNil():
 			merged := reflect.New(a.Type().Elem())
 			merged.Elem().Set(a.Elem())
-			inherit(merged.Elem(), b.Elem())
+			inherit(at, written, merged.Elem(), b.Elem())
 			a.Set(merged)
 		case a.Kind() == reflect.Struct && a.NumField() > 0 && !a.IsZero() && field.Type.PkgPath() != "time":
-			inherit(a, b)
-		case strings.Contains(field.Tag.Get("inherit"), "join") && a.Kind() == reflect.Slice:
+			inherit(at, written, a, b)
+		case joins(field) && a.Kind() == reflect.Slice:
 			a.Set(reflect.AppendSlice(reflect.AppendSlice(reflect.MakeSlice(a.Type(), 0, a.Len()+b.Len()), b), a))
-		case a.IsZero():
+		case a.IsZero() && !written[at]:
 			a.Set(b)
 		}
 	}
 }
+
+// joins reports whether a list adds up along top, site and route.
+func joins(f reflect.StructField) bool { return f.Tag.Get("inherit") == "join" }

@@ -23,6 +23,7 @@ import (
 type decoder struct {
 	problems Problems
 	nodes    map[string]*token.Token // setting path → where it is written
+	written  []string                // settings that have a value
 	broken   bool                    // it is not YAML, so nothing is known of what it says
 }
 
@@ -112,16 +113,34 @@ func written(node ast.Node, v reflect.Value) bool {
 
 func (d *decoder) leaf(path string, node ast.Node, v reflect.Value) {
 	err := yaml.NodeToValue(node, v.Addr().Interface(), yaml.Strict())
+	var shape *yaml.UnexpectedNodeTypeError
 	switch {
+	case err == nil && v.CanInt() && node.Type() == ast.FloatType: // the library would cut it off
+		d.add(path, first(node), text(node), "must be a whole number")
 	case err == nil:
+		d.written = append(d.written, path)
 	case v.Type() == secret: // what stands here may be the secret itself
 		d.add(path, first(node), "", secretRule)
 	case v.Type() == duration:
 		d.add(path, first(node), text(node), "must be a duration such as 30s, 5m or 1h")
+	case errors.As(err, &shape) && decodesItself(v):
+		d.add(path, first(node), text(node), "must be "+shortForm(v.Type()))
 	default:
 		d.fail(path, node, err)
 	}
 }
+
+// shortForm is what may stand for a setting that is read by its own type.
+func shortForm(t reflect.Type) string {
+	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Int {
+		return "a whole number or a list of them"
+	}
+	return quoted("text or a list of texts")
+}
+
+// quoted says what helps where text was taken for a mapping: the library
+// splits what holds a colon in a list within braces.
+func quoted(what string) string { return what + ", in quotes if it holds a colon" }
 
 func (d *decoder) list(path string, node ast.Node, v reflect.Value) {
 	seq, ok := node.(*ast.SequenceNode)
@@ -245,6 +264,9 @@ func (d *decoder) fail(path string, node ast.Node, err error) {
 		path, value, rule = join(path, tk.Value), "", "unknown setting"
 	case errors.As(err, &typed):
 		rule = "must be " + kindWords(typed.DstType)
+		if node != nil && !isScalar(node) && typed.DstType.Kind() == reflect.String {
+			rule = quoted(rule)
+		}
 	}
 	d.add(path, tk, value, strings.TrimSuffix(rule, fmt.Sprintf(", not %q", value)))
 }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/merlon-dev/merlon"
@@ -111,7 +113,7 @@ func flatten(err error) []error {
 
 func (f *File) locate(se *merlon.SettingError) Problem {
 	p := Problem{File: f.name, Setting: se.Setting, Value: se.Value, Rule: se.Rule}
-	for _, path := range inherited(se.Setting) {
+	for _, path := range f.inherited(se.Setting) {
 		if tk := f.places[path]; tk != nil {
 			p.Setting, p.Line, p.Column = path, tk.Position.Line, tk.Position.Column
 			return p
@@ -119,6 +121,9 @@ func (f *File) locate(se *merlon.SettingError) Problem {
 	}
 	for path := se.Setting; path != ""; { // what is missing is placed at what it is missing from
 		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+		if path == "" && p.Value != "" {
+			break // it is not missing, but stands elsewhere: on the command line
+		}
 		if tk := f.places[path]; tk != nil {
 			p.Line, p.Column = tk.Position.Line, tk.Position.Column
 			return p
@@ -129,15 +134,62 @@ func (f *File) locate(se *merlon.SettingError) Problem {
 
 // inherited lists where a setting may be written: on its route, its site, or
 // at the top.
-func inherited(setting string) []string {
-	list := []string{setting}
+func (f *File) inherited(setting string) []string {
 	site, rest, ok := strings.Cut(setting, "].")
 	if !ok || !strings.HasPrefix(setting, "sites[") {
-		return list
+		return []string{setting}
 	}
-	if _, below, ok := strings.Cut(rest, "]."); ok && strings.HasPrefix(rest, "routes[") {
+	prefixes := []string{site + "].", ""}
+	if route, below, ok := strings.Cut(rest, "]."); ok && strings.HasPrefix(rest, "routes[") {
+		prefixes = append([]string{site + "]." + route + "]."}, prefixes...)
 		rest = below
-		list = append(list, site+"]."+rest)
 	}
-	return append(list, rest)
+	if path := f.added(prefixes, rest); path != "" {
+		return []string{path}
+	}
+	var list []string
+	for _, prefix := range prefixes {
+		list = append(list, prefix+rest)
+	}
+	return list
+}
+
+// added finds an item of a list that adds up, in which the items of the top
+// come first and those of the route last.
+func (f *File) added(prefixes []string, setting string) string {
+	section, rest, _ := strings.Cut(setting, ".")
+	name, rest, _ := strings.Cut(rest, "[")
+	number, rest, _ := strings.Cut(rest, "]")
+	n, err := strconv.Atoi(number)
+	if err != nil || !addsUp(section, name) {
+		return ""
+	}
+	for _, prefix := range slices.Backward(prefixes) {
+		item := func(i int) string { return fmt.Sprintf("%s%s.%s[%d]", prefix, section, name, i) }
+		for i := 0; f.places[item(i)] != nil; i++ {
+			if n == 0 {
+				return item(i) + rest
+			}
+			n--
+		}
+	}
+	return ""
+}
+
+func addsUp(section, name string) bool {
+	fields := map[string]reflect.StructField{}
+	for f := range reflect.TypeFor[Guards]().Fields() {
+		n, _ := tag(f)
+		fields[n] = f
+	}
+	t := fields[section].Type
+	if t == nil || t.Kind() != reflect.Pointer {
+		return false
+	}
+	for f := range t.Elem().Fields() {
+		if n, _ := tag(f); n == name {
+			return joins(f)
+		}
+	}
+	return false
 }
