@@ -54,8 +54,8 @@ func (g *Gateway) match(r *merlon.Request) *route {
 		return g.stranger
 	}
 	r.Site = s.name
-	if path, err := origin.CanonicalPath(r.URL); err == nil {
-		r.Path = path
+	if path, err := origin.CanonicalPath(r.URL); err == nil || errors.Is(err, origin.ErrEncodedTwice) {
+		r.Path = path // the route may allow what is encoded twice
 	} // else origin refuses it
 	rt := s.find(r.Path)
 	r.Route = rt.pattern

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -256,15 +257,27 @@ func (s *Server) Reload(f *config.File) error {
 	return nil
 }
 
+// fixed tells what f changes that only a restart can.
+func (s *Server) fixed(f *config.File) error {
+	var errs []error
+	for _, c := range []struct{ setting, now, next string }{
+		{"listen.https", s.listen.HTTPS, f.Listen.HTTPS},
+		{"listen.http", s.listen.HTTP, f.Listen.HTTP},
+		{"listen.admin", s.listen.Admin, f.Listen.Admin},
+		{"listen.insecure_http", s.listen.InsecureHTTP, f.Listen.InsecureHTTP},
+		{"data", s.data, f.Data},
+	} {
+		if c.now != c.next {
+			errs = append(errs, merlon.BadSetting(c.setting, cmp.Or(c.next, "off"), "cannot be changed by a reload; restart Merlon"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (s *Server) swap(f *config.File) error {
-	if f.Listen != s.listen {
-		return merlon.BadSetting("listen", "", "cannot be changed by a reload; restart Merlon")
-	}
-	if f.Data != s.data {
-		return merlon.BadSetting("data", f.Data, "cannot be changed by a reload; restart Merlon")
-	}
+	// All mistakes are told, those in the rest of the file among them.
 	g, err := New(f, s.env())
-	if err != nil {
+	if err = errors.Join(s.fixed(f), err); err != nil {
 		return err
 	}
 	if err := g.Start(s.running); err != nil {
