@@ -163,9 +163,10 @@ type Certs struct {
 	acme  *manager // nil without ACME
 	ca    *LocalCA // nil until Start, unless it was made earlier
 
-	watch  watch
-	cancel context.CancelFunc
-	work   sync.WaitGroup
+	watch   watch
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	closing sync.Once
 }
 
 // New checks c against the hosts of env and reads the certificate files. It
@@ -268,16 +269,18 @@ func (c *Certs) Start(ctx context.Context) error {
 }
 
 // Close ends the work in the background and waits for it. Handshakes go on
-// being answered with the certificates there are.
+// being answered with the certificates there are. A second call does nothing.
 func (c *Certs) Close() error {
-	if c.cancel == nil {
-		return nil
-	}
-	c.cancel()
-	if c.acme != nil {
-		c.acme.stop()
-	}
-	c.work.Wait()
+	c.closing.Do(func() {
+		if c.cancel == nil {
+			return // never started
+		}
+		c.cancel()
+		if c.acme != nil {
+			c.acme.stop()
+		}
+		c.work.Wait()
+	})
 	return nil
 }
 

@@ -223,3 +223,6 @@ func eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 		}
 	}
 }
+
+// trusting is a client that trusts the local CA and nobody else.
+func trusting(cs *certs.Certs) *tls.Config { return &tls.Config{RootCAs: cs.LocalCA().Pool()} }
