@@ -276,9 +276,15 @@ func findings(e ledger.Event) string {
 	return strings.TrimSuffix(b.String(), "; ")
 }
 
+// What takes long to read or to compile is shared by the tests.
+var (
+	readCRS      = sync.OnceValues(corpus.CRS)
+	compileGuard = sync.OnceValues(func() (*waf.Guard, error) { return waf.New(waf.Config{}) })
+)
+
 func crs(t *testing.T, step int) []corpus.Request {
 	t.Helper()
-	list, err := corpus.CRS()
+	list, err := readCRS()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +293,7 @@ func crs(t *testing.T, step int) []corpus.Request {
 
 func newGuard(t *testing.T) *waf.Guard {
 	t.Helper()
-	g, err := waf.New(waf.Config{})
+	g, err := compileGuard()
 	if err != nil {
 		t.Fatal(err)
 	}
