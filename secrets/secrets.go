@@ -15,13 +15,22 @@ import (
 )
 
 // A Secret is text that refuses to be printed. Use Reveal where it is spent.
-type Secret struct{ text string }
+type Secret struct {
+	// fmt looks into unexported fields and behind verbs it does not know
+	// without asking any method, but it does not follow pointers there.
+	text *string
+}
 
 // New returns text as a Secret.
-func New(text string) Secret { return Secret{text} }
+func New(text string) Secret { return Secret{&text} }
 
 // Reveal returns the text.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 const hidden = "[secret]"
 
@@ -73,5 +82,5 @@ func (r Ref) Resolve() (Secret, error) {
 	if text == "" {
 		return Secret{}, fmt.Errorf("%s is empty or not set", r)
 	}
-	return Secret{text}, nil
+	return New(text), nil
 }
