@@ -1,6 +1,9 @@
 // Package lifecycle_test runs the real binary in front of real backends, and
 // shows what a gateway must keep up from its start to its end: every protocol,
 // reloads, a successor, failing backends, hostile clients, bounded memory.
+//
+// MERLON_SOAK=60s makes the load go on for a minute, MERLON_FULL=1 the large
+// bodies two gigabytes.
 package lifecycle_test
 
 import (

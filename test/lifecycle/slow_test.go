@@ -42,7 +42,7 @@ func TestSlowClients(t *testing.T) {
 			if res, body := get(t, c, url(m, "/")); res.StatusCode != 200 || body != "hello" {
 				t.Fatalf("meanwhile: %d %s", res.StatusCode, body)
 			}
-			if d := time.Since(began); d > 2*time.Second {
+			if d := time.Since(began); d > 3*time.Second {
 				t.Errorf("meanwhile an answer took %v", d)
 			}
 			served++
@@ -50,7 +50,7 @@ func TestSlowClients(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests were answered while %d slow ones were waited for", served, slow)
-	if served < 20 {
+	if served < 10 {
 		t.Errorf("only %d requests were answered meanwhile", served)
 	}
 	for _, contentType := range []string{"application/json", "application/octet-stream"} {
