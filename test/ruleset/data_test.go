@@ -32,7 +32,7 @@ func data(t *testing.T, name string, step int) []corpus.Request {
 func TestDataOverHTTP(t *testing.T) {
 	for _, name := range []string{"attacks.jsonl", "benign.jsonl"} {
 		t.Run(name, func(t *testing.T) {
-			list := data(t, name, 40)
+			list := data(t, name, 60)
 			m := serve(t, onlyWAF)
 			rows := compare(t, m, newGuard(t), list)
 			agree(t, rows, causes(t, m, answersOf(rows)))
@@ -122,7 +122,7 @@ func ordinary(t *testing.T) []corpus.Request {
 			made = append(made, r)
 		}
 	}
-	return append(share(recorded, 3), share(made, 40)...)
+	return append(share(recorded, 3), share(made, 60)...)
 }
 
 // forged is what a page of another site sends.
