@@ -14,8 +14,9 @@ import (
 // grows is how much memory one hostile connection may cost.
 const grows = 64 << 20
 
-// Streams that are opened and reset at once (CVE-2023-44487) cost the backend
-// little, the gateway no memory to speak of, and other clients nothing.
+// Streams that are opened and reset at once (CVE-2023-44487) end the
+// connection before most of them reach the backend, cost the gateway no memory
+// to speak of, and other clients nothing.
 func TestRapidReset(t *testing.T) {
 	t.Parallel()
 	var seen counted
@@ -44,32 +45,26 @@ func TestRapidReset(t *testing.T) {
 			}
 		}
 	}()
-	const streams = 10_000
-	sent := 0
-	for ; sent < streams; sent++ {
-		id := uint32(2*sent + 1)
+	// All at once, so that they come faster than any gateway can work them off.
+	const streams = 20_000
+	var flood bytes.Buffer
+	frames := http2.NewFramer(&flood, nil)
+	for i := range uint32(streams) {
 		block := c.encode(":method: GET", ":scheme: https", ":path: /slow", ":authority: localhost")
-		if c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: true}) != nil ||
-			c.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
-			break
-		}
-		if sent == streams/2 {
-			serves(t, client)
-		}
+		// A buffer takes everything.
+		_ = frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: block, EndHeaders: true, EndStream: true})
+		_ = frames.WriteRSTStream(2*i+1, http2.ErrCodeCancel)
 	}
+	go func() { _, _ = c.conn.Write(flood.Bytes()) }() // fails when the gateway hangs up
+	serves(t, client)
 	select {
 	case why := <-ended:
-		t.Logf("ended after %d streams: %s", sent, why)
-		if why != http2.ErrCodeEnhanceYourCalm.String() && sent == streams {
-			t.Errorf("ended with %s", why)
-		}
-	case <-time.After(10 * time.Second):
-		t.Errorf("%d streams were opened and reset, and the connection goes on", sent)
+		t.Logf("ended: %s", why)
+	case <-time.After(20 * time.Second):
+		t.Errorf("%d streams were opened and reset, and the connection goes on", streams)
 	}
 	serves(t, client)
-	n := seen.began.Load()
-	t.Logf("%d requests began at the backend", n)
-	if n > streams/2 {
+	if n := seen.began.Load(); n > streams/2 { // usually a few, up to thousands on a busy machine
 		t.Errorf("%d requests began at the backend", n)
 	}
 	if now := m.RSS(t); now > before+grows {
