@@ -304,7 +304,7 @@ func newGuard(t *testing.T) *waf.Guard {
 // that they get in process.
 func TestCRSOverHTTP(t *testing.T) {
 	m := serve(t, onlyWAF)
-	rows := compare(t, m, newGuard(t), crs(t, 10))
+	rows := compare(t, m, newGuard(t), crs(t, 8))
 	events := causes(t, m, answersOf(rows))
 	agree(t, rows, events)
 	byWAF := 0
@@ -321,7 +321,7 @@ func TestCRSOverHTTP(t *testing.T) {
 // The control: without the WAF only what is no request is refused.
 func TestCRSWithoutWAF(t *testing.T) {
 	m := serve(t, onlyWAF, "--off=waf")
-	list := crs(t, 10)
+	list := crs(t, 8)
 	var mu sync.Mutex
 	answers := map[string]answer{}
 	sendAll(t, plainDial(m.Insecure), list, func(c corpus.Request, a answer, _ func() answer) {
