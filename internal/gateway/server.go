@@ -339,7 +339,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			if err := d.edge.Drain(); err != nil {
 				s.log.Debug("closing a listener", "listener", d.name, "error", err)
 			}
-			d.waitIdle(ctx)
+			if d.name != "admin" { // whoever scrapes metrics asks again
+				d.waitIdle(ctx)
+			}
 			// Drain has closed the listener already.
 			if err := d.server.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
 				mu.Lock()
