@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// leafLife is short, since leafs cost nothing and live in memory only.
-	leafLife = 30 * day
+	// leafLife is what public authorities give too: probers take a month or less
+	// for a certificate that is about to run out.
+	leafLife = 90 * day
 	// maxLeaves bounds the leafs kept, about 2 KiB each: under "*" the client
 	// chooses the names.
 	maxLeaves = 1024

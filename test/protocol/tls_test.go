@@ -180,8 +180,6 @@ func rsaCertificate(t *testing.T) (certFile, keyFile string) {
 var publicCA = map[string]string{
 	"cert_chain_of_trust":   "the local CA is known to no program but those that were told",
 	"cert_revocation":       "the local CA revokes nothing; its certificates are replaced instead",
-	"cert_expirationStatus": "certificates of the local CA live for a month, and are renewed by themselves",
-	"cert_notAfter":         "the same",
 }
 
 // An independent prober finds nothing above LOW in the default configuration.
