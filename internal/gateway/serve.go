@@ -71,6 +71,7 @@ type exchange struct {
 	in      *countingBody
 	route   *route
 	secure  bool // the client speaks TLS, to us or to a trusted proxy
+	gone    bool // the client went away before it was answered
 	outcome merlon.Outcome
 }
 
@@ -94,6 +95,9 @@ func (e *exchange) serve() {
 	}
 	e.outcome.Upstream = true
 	e.route.pool.Serve(e.w, e.r, call)
+	if e.gone {
+		panic(http.ErrAbortHandler) // or net/http would say 200 for us
+	}
 }
 
 // response judges and dresses the upstream's answer.
@@ -116,6 +120,7 @@ func (e *exchange) failed(d merlon.Decision, begun bool) {
 		e.r.Record(upstream.Name, d)
 	}
 	if begun || d.Reason == upstream.ClientClosed {
+		e.gone = !begun
 		e.outcome.Guard = e.r.RefusedBy()
 		return
 	}
