@@ -42,8 +42,9 @@ type EdgeConfig struct {
 	// SlowGrace is how long a client may keep Merlon waiting for body
 	// bytes, or for room to send an answer, in excess of what MinRate
 	// allows. Time in which Merlon or the backend is the slow one does not
-	// count, so quiet WebSockets and event streams live on. 1s to 1h;
-	// default 20s.
+	// count, so quiet WebSockets and event streams live on. An answer may
+	// stall four times as long, because kernels make room in large steps.
+	// 1s to 1h; default 20s.
 	SlowGrace time.Duration `yaml:"slow_grace,omitempty"`
 	// MinRate is the fewest bytes a second at which a client must send a
 	// body, or read an answer, to be waited for. Raise SlowGrace for
@@ -140,7 +141,7 @@ func (e *Edge) Tune(s *http.Server) {
 	s.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams: e.c.MaxStreams,
 		SendPingTimeout:      e.c.IdleTimeout,
-		WriteByteTimeout:     2 * e.c.SlowGrace,
+		WriteByteTimeout:     (maxStalls + 2) * e.c.SlowGrace,
 	}
 	s.Protocols = new(http.Protocols)
 	s.Protocols.SetHTTP1(true)

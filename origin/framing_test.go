@@ -69,10 +69,22 @@ func newHouse(t testing.TB, c origin.EdgeConfig, handler http.HandlerFunc) *hous
 		handler(w, r)
 	})}
 	h.edge.Tune(srv)
-	h.ln = h.edge.Listen(ln, nil, h.note)
+	h.ln = h.edge.Listen(deep{ln}, nil, h.note)
 	go func() { _ = srv.Serve(h.ln) }()
 	t.Cleanup(func() { _ = srv.Close() })
 	return h
+}
+
+// deep gives connections much room for what is to be sent, as the kernel does
+// for distant clients.
+type deep struct{ net.Listener }
+
+func (d deep) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	if tc, ok := c.(*net.TCPConn); ok {
+		_ = tc.SetWriteBuffer(4 << 20)
+	}
+	return c, err
 }
 
 func (h *house) note(r origin.Refusal) {

@@ -75,11 +75,15 @@ func (l *line) SetDeadline(t time.Time) error {
 	return errors.Join(l.Conn.SetReadDeadline(t), l.SetWriteDeadline(t))
 }
 
-// Write waits for the client to make room as long as what it takes out, by the
-// kernel's count, keeps up with the rate. How much the kernel takes at once
-// says nothing: it may be megabytes, or nothing until a third is free.
+// maxStalls is for how many graces in a row an answer may stall: kernels make
+// room in steps of up to a sixteenth of megabytes.
+const maxStalls = 3
+
+// Write waits for the client to make room as long as it keeps up with the
+// rate. A write that blocks is woken only when much room is free, so its
+// waiting says nothing; but tried again it takes what room there is.
 func (l *line) Write(p []byte) (int, error) {
-	total, stalls, queued := 0, 0, -1
+	total, stalls := 0, 0
 	for {
 		began := l.arm()
 		n, err := l.Conn.Write(p[total:])
@@ -87,19 +91,12 @@ func (l *line) Write(p []byte) (int, error) {
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || l.theirsPassed() {
 			return total, err
 		}
-		now := unsent(l.Conn)
-		took := n + max(queued-now, 0)
-		due := int(time.Since(began).Seconds() * float64(l.e.c.MinRate))
-		if took >= due || queued < 0 && stalls == 0 {
+		if due := int(time.Since(began).Seconds() * float64(l.e.c.MinRate)); n >= due {
 			stalls = 0
-		} else if stalls++; now >= 0 || stalls > 3 {
+		} else if stalls++; stalls > maxStalls {
 			l.slow()
 			return total, err
 		}
-		if queued < 0 && now < 0 {
-			stalls++ // no count here: four times the grace without a byte
-		}
-		queued = now
 		l.disarm()
 	}
 }

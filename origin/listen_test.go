@@ -237,6 +237,9 @@ func TestAnswersThatLookLike101ChangeNothing(t *testing.T) {
 	if got := statuses(t, answers); fmt.Sprint(got) != "[200 400]" {
 		t.Errorf("answered %v, want [200 400]", got)
 	}
+	if got := h.reasons(); len(got) != 1 || got[0] != origin.BadHeader {
+		t.Errorf("reported %v: the second request was not judged", got)
+	}
 }
 
 func TestProxyProtocol(t *testing.T) {
@@ -336,7 +339,11 @@ func TestSlowClients(t *testing.T) {
 			t.Parallel()
 			c := dial(t, "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
 			go trickle(c, strings.Repeat("x", 100))
+			began := time.Now()
 			b, _ := io.ReadAll(c)
+			if d := time.Since(began); d > 5*time.Second {
+				t.Errorf("it took %v to give up", d)
+			}
 			if got := statuses(t, string(b)); fmt.Sprint(got) != "[408]" {
 				t.Errorf("answered %v, want [408]: %q", got, b)
 			}
@@ -365,13 +372,22 @@ func TestSlowClients(t *testing.T) {
 		})
 		t.Run("answer read slowly, but fast enough", func(t *testing.T) {
 			t.Parallel()
-			c := dial(t, "GET /huge HTTP/1.1\r\nHost: a\r\nX: slow\r\n\r\n")
-			buf := make([]byte, 512<<10)
-			for range 16 { // 2.5 MB/s, while the kernel's buffers are full
+			c := dial(t, "")
+			_ = c.(*net.TCPConn).SetReadBuffer(16 << 10)
+			_, _ = io.WriteString(c, "GET /huge HTTP/1.1\r\nHost: a\r\n\r\n")
+			buf := make([]byte, 8<<10)
+			for range 24 { // so slowly that the server's kernel makes no room for seconds on end
 				if _, err := io.ReadFull(c, buf); err != nil {
 					t.Fatalf("was cut off: %v", err)
 				}
-				time.Sleep(200 * time.Millisecond)
+				time.Sleep(400 * time.Millisecond)
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, r := range h.refused {
+				if r.Client.String() == c.LocalAddr().String() {
+					t.Errorf("was refused: %+v", r)
+				}
 			}
 		})
 		t.Run("a stream on which the server is quiet", func(t *testing.T) {
@@ -473,7 +489,7 @@ func TestConnectionCaps(t *testing.T) {
 	open := func() (net.Conn, bool) {
 		c, err := net.Dial("tcp", h.addr)
 		if err != nil {
-			t.Fatal(err)
+			return hanger{}, false // refused so fast that even the dialer saw it
 		}
 		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 		_, _ = io.WriteString(c, okHead+"\r\n")
@@ -494,23 +510,27 @@ func TestConnectionCaps(t *testing.T) {
 	}
 	h.waitFor(t, origin.TooManyConnections)
 	conns[0].Close()
-	for range 100 {
+	again := false
+	for range 500 { // the server notices in its own time
 		c, ok := open()
-		c.Close()
-		if ok {
+		defer c.Close()
+		if again = ok; ok {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	c, ok := open()
-	defer c.Close()
-	if !ok {
+	if !again {
 		t.Error("refused after another connection was closed")
 	}
 	for _, c := range conns[1:] {
 		c.Close()
 	}
 }
+
+// hanger is no connection.
+type hanger struct{ net.Conn }
+
+func (hanger) Close() error { return nil }
 
 func TestFloodsMakeFewReports(t *testing.T) {
 	h := newHouse(t, origin.EdgeConfig{MaxConnections: 1}, nil)
