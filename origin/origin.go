@@ -201,7 +201,7 @@ func (g *Guard) checkPath(r *merlon.Request) (merlon.Decision, bool) {
 	if _, err := CanonicalPath(r.URL); err != nil && !(g.twice && err == ErrEncodedTwice) {
 		d.Err = err
 		if err == ErrEncodedTwice {
-			d.Remedy = "origin:\n  allow_double_encoding: true"
+			d.Remedy = "address:\n  allow_double_encoding: true"
 		}
 		d.Findings = finding("path", "path", r.URL.EscapedPath(), err.Error())
 		return d, false
@@ -231,7 +231,7 @@ func (g *Guard) checkAddress(a netip.Addr) (merlon.Decision, bool) {
 		d.Findings = finding("deny", "client", a.String(), "the address is denied")
 	case g.allow != nil && !g.allow.Contains(a):
 		d.Findings = finding("allow", "client", a.String(), "the address is not among those allowed")
-		d.Remedy = "origin:\n  allow: [\"" + a.String() + "\"] # added to those that are there"
+		d.Remedy = "address:\n  allow: [\"" + a.String() + "\"] # added to those that are there"
 	default:
 		return merlon.Decision{}, true
 	}
@@ -246,7 +246,7 @@ func (g *Guard) refuseMethod(method string) merlon.Decision {
 	case http.MethodConnect, http.MethodTrace, "TRACK":
 	default:
 		if method == strings.ToUpper(method) {
-			d.Remedy = "origin:\n  methods: [" + strings.Join(g.methods, ", ") + ", " + shorten(method) + "]"
+			d.Remedy = "address:\n  methods: [" + strings.Join(g.methods, ", ") + ", " + shorten(method) + "]"
 		}
 	}
 	return d

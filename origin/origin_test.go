@@ -93,11 +93,11 @@ func TestRemediesLetExactlyThisPass(t *testing.T) {
 	r := merlontest.Request(t, "PROPFIND /")
 	r.Site = "shop.example.com"
 	d := g.Check(r)
-	if want := "origin:\n  allow: [\"192.0.2.1\"]"; !strings.HasPrefix(d.Remedy, want) {
+	if want := "address:\n  allow: [\"192.0.2.1\"]"; !strings.HasPrefix(d.Remedy, want) {
 		t.Errorf("remedy %q, want %q", d.Remedy, want)
 	}
 	d = newGuard(origin.Config{Methods: []string{"GET"}})(t).Check(r)
-	if d.Remedy != "origin:\n  methods: [GET, PROPFIND]" || d.Header.Get("Allow") != "GET" {
+	if d.Remedy != "address:\n  methods: [GET, PROPFIND]" || d.Header.Get("Allow") != "GET" {
 		t.Errorf("remedy %q, Allow %q", d.Remedy, d.Header.Get("Allow"))
 	}
 }
