@@ -130,7 +130,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 func (s *Server) newDoor(name string, tcp *net.TCPListener, secure bool, h http.Handler) *door {
 	d := &door{name: name, tcp: tcp}
 	d.server = &http.Server{
-		Handler:  s.drainer(h),
+		Handler:  s.current.Load().edge.Pace(s.drainer(h)),
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnState: func(_ net.Conn, st http.ConnState) {
 			switch st {

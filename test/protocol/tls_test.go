@@ -178,8 +178,8 @@ func rsaCertificate(t *testing.T) (certFile, keyFile string) {
 // publicCA are findings about the certificate that come from its local CA, by
 // testssl's ids.
 var publicCA = map[string]string{
-	"cert_chain_of_trust":   "the local CA is known to no program but those that were told",
-	"cert_revocation":       "the local CA revokes nothing; its certificates are replaced instead",
+	"cert_chain_of_trust": "the local CA is known to no program but those that were told",
+	"cert_revocation":     "the local CA revokes nothing; its certificates are replaced instead",
 }
 
 // An independent prober finds nothing above LOW in the default configuration.
