@@ -65,14 +65,19 @@ func (g *Guard) readBody(r *merlon.Request, m *message) (seen, *merlon.Decision)
 	case !whole:
 		return seen{}, g.tooLarge(r.ContentLength)
 	}
+	var runs []pair
 	if coding != "" {
 		plain, err := decode(coding, head, g.limit)
 		if err != nil {
 			return seen{}, g.undecodable(err)
 		}
+		if k != jsonDoc && k != xmlDoc {
+			runs = readable(head, plain)
+		}
 		head = plain
 	}
 	err = parse(&m.body, boundary, head, g.limit, g.arguments, !g.excluded.off(ruleDoctype))
+	m.body.args = append(m.body.args, runs...)
 	if errors.Is(err, errTooMany) {
 		all := body{kind: k}
 		if parse(&all, boundary, head, g.limit, maxArguments, false) != nil {

@@ -72,3 +72,28 @@ func decode(coding string, b []byte, limit int64) ([]byte, error) {
 	}
 	return plain, nil
 }
+
+// minRun is the length of an attack that is worth looking for in compressed
+// data. Shorter readable pieces occur by chance.
+const minRun = 10
+
+// readable returns the readable pieces of a compressed form, as a server would
+// read them that ignores Content-Encoding, as PHP does: there are compressed
+// data that are a form themselves. What the form contains anyway is left out.
+func readable(compressed, plain []byte) []pair {
+	var found []pair
+	isText := func(c byte) bool { return 0x20 <= c && c < 0x7f || c == '\t' || c == '\r' || c == '\n' }
+	for i := 0; i < len(compressed); i++ {
+		start := i
+		for i < len(compressed) && isText(compressed[i]) {
+			i++
+		}
+		if run := compressed[start:i]; len(run) >= minRun && !bytes.Contains(plain, run) {
+			for field := range strings.SplitSeq(string(run), "&") {
+				name, value, _ := strings.Cut(field, "=")
+				found = append(found, pair{unescape(name), unescape(value)})
+			}
+		}
+	}
+	return found
+}

@@ -43,3 +43,34 @@ func ReadMultipart(boundary string, text []byte, size int) (string, error) {
 func ShowPart(b *strings.Builder, name string, size int) {
 	fmt.Fprintf(b, "%q %d\n", name, size)
 }
+
+// ReadValues returns every name and value that is read in a document.
+func ReadValues(contentType, text string) ([]string, error) {
+	t, err := newMediaTypes(nil)
+	if err != nil {
+		return nil, err
+	}
+	k, boundary, err := t.kind(contentType)
+	if err != nil {
+		return nil, err
+	}
+	b := body{kind: k}
+	if err := parse(&b, boundary, []byte(text), 1<<20, defaultArguments, true); err != nil {
+		return nil, err
+	}
+	values := b.texts
+	for _, a := range b.args {
+		values = append(values, a.name, a.value)
+	}
+	return values, nil
+}
+
+// ReadContentType returns the boundary of a type that is accepted.
+func ReadContentType(s string) (string, error) {
+	t, err := newMediaTypes(nil)
+	if err != nil {
+		return "", err
+	}
+	_, boundary, err := t.kind(s)
+	return boundary, err
+}

@@ -213,8 +213,15 @@ func TestContentTypes(t *testing.T) {
 
 func zip(t testing.TB, s string) string {
 	t.Helper()
+	return zipNamed(t, s, "")
+}
+
+// zipNamed compresses s like a file of the given name.
+func zipNamed(t testing.TB, s, name string) string {
+	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
+	w.Name = name
 	if _, err := w.Write([]byte(s)); err != nil {
 		t.Fatal(err)
 	}
@@ -254,10 +261,12 @@ func TestContentCodings(t *testing.T) {
 		{Name: "gzip, form", Prepare: coded("gzip", "application/x-www-form-urlencoded", zip(t, "q=tea")), Want: waf.Clean},
 		{Name: "gzip, form, attack", Prepare: coded("gzip", "application/x-www-form-urlencoded", zip(t, "q=%27+OR+1%3D1--")), Want: waf.Attack, Status: 403},
 		{Name: "gzip, multipart, attack", Prepare: coded("gzip", formType, zip(t, field("q", "' OR '1'='1' --")+endOfForm)), Want: waf.Attack, Status: 403},
+		{Name: "a form beside the compressed one", Prepare: coded("gzip", "application/x-www-form-urlencoded", zipNamed(t, "q=tea", "&q=<script>alert(1)</script>&")), Want: waf.Attack, Status: 403},
+		{Name: "a file name beside it", Prepare: coded("gzip", "application/x-www-form-urlencoded", zipNamed(t, "q=tea", "my documents.txt")), Want: waf.Clean},
 		{Name: "identity", Prepare: coded("identity", "application/json", good), Want: waf.Clean},
 		{Name: "bomb", Prepare: coded("gzip", "application/json", zip(t, `"`+strings.Repeat("0", 900<<10)+`"`)), Want: waf.TooLarge, Status: 413},
-		{Name: "large bomb", Prepare: coded("gzip", "application/json", zip(t, strings.Repeat(" ", 64<<20))), Want: waf.TooLarge, Status: 413},
-		{Name: "br bomb", Prepare: coded("br", "application/json", brotlied(t, strings.Repeat(" ", 64<<20))), Want: waf.TooLarge, Status: 413},
+		{Name: "large bomb", Prepare: coded("gzip", "application/json", zip(t, strings.Repeat(" ", 4<<20))), Want: waf.TooLarge, Status: 413},
+		{Name: "br bomb", Prepare: coded("br", "application/json", brotlied(t, strings.Repeat(" ", 4<<20))), Want: waf.TooLarge, Status: 413},
 		{Name: "stacked", Prepare: coded("gzip, gzip", "application/json", zip(t, zip(t, bad))), Want: waf.Encoding, Status: 415},
 		{Name: "deflate", Prepare: coded("deflate", "application/json", good), Want: waf.Encoding, Status: 415},
 		{Name: "unknown", Prepare: coded("zstd", "application/json", good), Want: waf.Encoding, Status: 415},

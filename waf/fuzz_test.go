@@ -1,0 +1,133 @@
+package waf_test
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/merlon-dev/merlon/waf"
+)
+
+// Whatever net/url reads in a form is seen.
+func FuzzForm(f *testing.F) {
+	for _, s := range []string{"a=1&b=%20+x", "a", "=b&&", "a=%zz&b=%3", "a[]=1&a[]=2", "a;b=1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		want, err := url.ParseQuery(s)
+		if err != nil {
+			return
+		}
+		got, err := waf.ReadValues("application/x-www-form-urlencoded", s)
+		if err != nil {
+			return // more fields than are inspected
+		}
+		for name, values := range want {
+			for _, v := range values {
+				if !slices.Contains(got, v) || !slices.Contains(got, name) {
+					t.Fatalf("%q=%q is not seen in %q: %q", name, v, s, got)
+				}
+			}
+		}
+	})
+}
+
+// Whatever encoding/json reads in a document that is accepted is seen.
+func FuzzJSON(f *testing.F) {
+	for _, s := range []string{`{"a":{"b":[1,"x",null,true]}}`, `"x"`, `[]`, `{"a":1,"a":2}`, `{"":""}`, `{"a.b":1,"a":{"b":2}}`, "\ufeff{}", `[[[[]]]]`, `"\u0041\n"`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := waf.ReadValues("application/json", s)
+		if err != nil || !utf8.ValidString(s) || strings.Contains(s, `\u`) {
+			return // parsers differ in what they make of surrogates
+		}
+		var doc any
+		if err := json.Unmarshal([]byte(s), &doc); err != nil {
+			t.Fatalf("accepted, but encoding/json says: %v", err)
+		}
+		all := strings.Join(got, "\x00")
+		var walk func(v any)
+		walk = func(v any) {
+			switch v := v.(type) {
+			case string:
+				if !slices.Contains(got, v) {
+					t.Fatalf("%q is not seen in %s: %q", v, s, got)
+				}
+			case []any:
+				for _, e := range v {
+					walk(e)
+				}
+			case map[string]any:
+				for k, e := range v {
+					if m, ok := e.(map[string]any); !strings.Contains(all, k) && !(ok && len(m) == 0) {
+						t.Fatalf("the key %q is not seen in %s", k, s)
+					}
+					walk(e)
+				}
+			}
+		}
+		walk(doc)
+	})
+}
+
+// Whatever a strict XML reader reads in a document that is accepted is seen.
+func FuzzXML(f *testing.F) {
+	for _, s := range []string{`<a b="c">d<e/>&lt;</a>`, `<a><![CDATA[<b>]]></a>`, `<?xml version="1.0" encoding="utf-8"?><a/>`, `<!DOCTYPE a><a/>`, `<a b=c>`, `<a`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := waf.ReadValues("text/xml", s)
+		if err != nil {
+			return
+		}
+		dec := xml.NewDecoder(strings.NewReader(s))
+		for {
+			tok, err := dec.Token()
+			if err != nil {
+				return
+			}
+			switch tok := tok.(type) {
+			case xml.CharData:
+				if text := strings.TrimSpace(string(tok)); text != "" && !slices.Contains(got, text) {
+					t.Fatalf("%q is not seen in %s: %q", text, s, got)
+				}
+			case xml.StartElement:
+				for _, a := range tok.Attr {
+					if a.Name.Space != "xmlns" && a.Name.Local != "xmlns" && a.Name.Local != "schemaLocation" && a.Value != "" && !slices.Contains(got, a.Value) {
+						t.Fatalf("%q is not seen in %s: %q", a.Value, s, got)
+					}
+				}
+			}
+		}
+	})
+}
+
+// A type that is accepted names one type, in one way.
+func FuzzContentType(f *testing.F) {
+	for _, s := range []string{"application/json; charset=utf-8", "multipart/form-data; boundary=x", "multipart/form-data; boundary=\"a b\"", "text/xml;;", "a/b, c/d", "application/json;charset=utf-7"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		boundary, err := waf.ReadContentType(s)
+		if err != nil {
+			return
+		}
+		lower := strings.ToLower(s)
+		if strings.ContainsAny(s, "\u00a0\u3000") || strings.Contains(lower, "utf-7") && strings.Contains(lower, "charset") && boundary == "" && strings.Count(lower, "=") == 1 {
+			t.Fatalf("%q is accepted", s)
+		}
+		if boundary != "" {
+			// The reading of servers that look for the first "boundary".
+			_, after, _ := strings.Cut(lower, "boundary")
+			after = strings.TrimPrefix(strings.TrimPrefix(after, "="), `"`)
+			if !strings.HasPrefix(after, strings.ToLower(boundary)) {
+				t.Fatalf("%q: the boundary %q is not the first", s, boundary)
+			}
+		}
+	})
+}
