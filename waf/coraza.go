@@ -165,9 +165,8 @@ func giveBody(tx txn, b *body) {
 	}
 }
 
-// fresh returns the same key in memory of its own. Coraza 3.8 remembers what a
-// value was transformed to by where its key is stored, so that values under
-// one stored key can be mistaken for each other.
+// fresh returns the same key in memory of its own, so that the engine cannot
+// take two values under one name for the same.
 func fresh(key string) string { return (key + "\x00")[:len(key)] }
 
 // separate gives every value of a collection a key of its own where keys repeat.

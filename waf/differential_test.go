@@ -93,7 +93,7 @@ func (s *tally) compare(t *testing.T, g *waf.Guard, ref coraza.WAF, c corpus.Req
 		t.Errorf("%s: %v", c.ID, err)
 		return
 	}
-	// Coraza's verdict about repeated names can differ from run to run.
+	// Coraza's verdict can differ from run to run.
 	for i := 0; i < 10 && it == nil && !ours.Passed() && ours.Reason == waf.Attack; i++ {
 		it, _ = plain(ref, again())
 	}

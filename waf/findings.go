@@ -32,10 +32,13 @@ func (g *Guard) denied(m *message, v verdict) merlon.Decision {
 	return d
 }
 
-// describe lists what matched, in an order that depends on nothing but that.
+// describe lists what matched, the gravest first, in an order that depends on
+// nothing but that.
 func describe(v verdict, where func(spot) string) []merlon.Finding {
 	var out []merlon.Finding
+	scores := map[string]int{}
 	for _, h := range v.hits {
+		scores[strconv.Itoa(h.rule)] = h.score
 		spots := h.spots
 		if i := slices.IndexFunc(spots, func(s spot) bool { return s.target != "" }); i >= 0 {
 			spots = slices.DeleteFunc(slices.Clone(spots), func(s spot) bool { return s.target == "" })
@@ -53,7 +56,7 @@ func describe(v verdict, where func(spot) string) []merlon.Finding {
 		}
 	}
 	slices.SortFunc(out, func(a, b merlon.Finding) int {
-		return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Value, b.Value))
+		return cmp.Or(cmp.Compare(scores[b.Rule], scores[a.Rule]), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Value, b.Value))
 	})
 	out = slices.Compact(out)
 	out = out[:min(len(out), maxFindings)]

@@ -49,6 +49,8 @@ func TestMultipart(t *testing.T) {
 		swap("space after the delimiter", "--b0undary\r\nC", "--b0undary \r\nC"),
 		swap("delimiter that goes on", "x\r\n--b0undary--", "x\r\n--b0undaryX\r\n--b0undary--"),
 		swap("delimiter in a line", "x\r\n", "x--b0undary\r\n"),
+		swap("closing delimiter in a line", "x\r\n--b0undary--", "xyz--b0undary--"),
+		swap("closing delimiter after a bare LF", "x\r\n--b0undary--", "xyz\n--b0undary--"),
 		swap("delimiter after a bare LF", "x\r\n", "x\n--b0undary\nContent-Disposition: form-data; name=\"b\"\n\ny\r\n"),
 		swap("delimiter after a bare CR", "x\r\n", "x\r--b0undary\r\n"),
 		swap("delimiter instead of content", "\r\n\r\nx\r\n--", "\r\n\r\n--"),
