@@ -57,6 +57,7 @@ func writeForEver(dir string) {
 
 func TestAKilledWriterLosesNothingItSaidWasOnTheDisk(t *testing.T) {
 	dir := t.TempDir()
+	var said []int // how far each writer said it had come
 	for round := range 3 {
 		cmd := childCommand("writer", dir)
 		out, err := cmd.StdoutPipe()
@@ -79,8 +80,16 @@ func TestAKilledWriterLosesNothingItSaidWasOnTheDisk(t *testing.T) {
 		for _, e := range query(t, dir, ledger.Filter{Kind: ledger.Refusal}) {
 			seen[e.ID]++
 		}
-		if id := refusal(n).ID; n < 20 || seen[id] != round+1 {
-			t.Fatalf("round %d: event %d was on the disk %d times", round, n, seen[id])
+		said = append(said, n)
+		want := 0
+		for _, m := range said {
+			if m >= n {
+				want++
+			}
+		}
+		// A writer may have written one more than it had the time to say.
+		if got := seen[refusal(n).ID]; n < 20 || got < want {
+			t.Fatalf("round %d: event %d was on the disk %d times, want %d", round, n, got, want)
 		}
 		wantUntouched(t, dir)
 	}
