@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ import (
 	"github.com/letsencrypt/pebble/v2/wfe"
 	"github.com/miekg/dns"
 
+	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/certs"
 )
 
@@ -35,7 +37,7 @@ import (
 // name resolves to 127.0.0.1 for it.
 type authority struct {
 	url, caFile string
-	down        atomic.Bool
+	down, noARI atomic.Bool
 	orders      atomic.Int64
 	ca          *ca.CAImpl
 }
@@ -56,6 +58,13 @@ func newAuthority(t *testing.T, httpAddr, httpsAddr string, life time.Duration, 
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.down.Load() {
 			panic(http.ErrAbortHandler)
+		}
+		if a.noARI.Load() && r.URL.Path == wfe.DirectoryPath {
+			rec := httptest.NewRecorder()
+			handler.ServeHTTP(rec, r)
+			merlon.AddHeader(w.Header(), rec.Header())
+			_, _ = io.WriteString(w, strings.Replace(rec.Body.String(), `"renewalInfo"`, `"renewalNone"`, 1))
+			return
 		}
 		if strings.HasPrefix(r.URL.Path, "/order-plz") {
 			a.orders.Add(1)
@@ -112,20 +121,53 @@ type edge struct {
 	http, https string
 	current     atomic.Pointer[certs.Certs]
 	challenges  atomic.Int64 // asked for over plain HTTP
+	others      atomic.Bool  // somebody else listened during a challenge
+
+	stranger *certs.Certs // asked the same, for hosts of its own; may be nil
+	answered atomic.Bool  // and it answered
+}
+
+// askStranger puts a challenge to certificates that are not for its host.
+func (e *edge) askStranger(r *http.Request) {
+	if e.stranger == nil {
+		return
+	}
+	w := httptest.NewRecorder()
+	e.stranger.HTTPChallenge(http.NotFoundHandler()).ServeHTTP(w, r)
+	e.answered.CompareAndSwap(false, w.Code != http.StatusNotFound)
+}
+
+// listening reports whether anybody listens on the ports of challenges.
+func listening() bool {
+	for _, addr := range []string{"127.0.0.1:80", "127.0.0.1:443"} {
+		if conn, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+			_ = conn.Close()
+			return true
+		}
+	}
+	return false
 }
 
 func newEdge(t *testing.T) *edge {
 	t.Helper()
 	e := &edge{}
+	before := listening()
 	e.http = serve(t, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/.well-known/") {
 			e.challenges.Add(1)
+			e.others.CompareAndSwap(false, !before && listening())
+			e.askStranger(r)
 		}
 		cs := e.current.Load()
 		cs.HTTPChallenge(cs.Redirect(e.https, nil)).ServeHTTP(w, r)
 	}))
 	conf := &tls.Config{NextProtos: []string{"h2", "http/1.1", "acme-tls/1"},
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return e.current.Load().TLSConfig(), nil }}
+		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if slices.Contains(h.SupportedProtos, "acme-tls/1") {
+				e.others.CompareAndSwap(false, !before && listening())
+			}
+			return e.current.Load().TLSConfig(), nil
+		}}
 	e.https = serve(t, conf, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	return e
 }
@@ -168,6 +210,9 @@ func TestACMEIssues(t *testing.T) {
 			e := newEdge(t)
 			a := newAuthority(t, e.http, e.https, 90*day, c.eab)
 			data := t.TempDir()
+			elsewhere := a.config(certs.ACME{})
+			elsewhere.ACME.Directory = "https://127.0.0.1:1/nobody"
+			e.stranger = newCerts(t, elsewhere, certs.Env{Hosts: []string{"other.example.com"}, HTTP: true})
 			var told notices
 			cs := e.start(t, a.config(c.acme), certs.Env{Data: data, Hosts: []string{"shop.example.com"}, HTTP: true, Notify: told.add})
 			if in := cs.Certificates(); len(in) != 1 || in[0].Source != certs.FromACME || !in[0].Missing {
@@ -187,6 +232,12 @@ func TestACMEIssues(t *testing.T) {
 			}
 			if !told.has(certs.CertificateRenewed) || told.has(certs.IssuanceFailed) {
 				t.Errorf("told %+v", told.take())
+			}
+			if e.answered.Load() {
+				t.Error("a challenge was answered for a host that is not configured")
+			}
+			if e.others.Load() {
+				t.Error("a listener was opened for the challenge")
 			}
 			onlyOwnerReads(t, filepath.Join(data, "acme"))
 			strangers(t, e, a)
@@ -247,7 +298,8 @@ func onlyOwnerReads(t *testing.T, dir string) {
 
 func TestACMERenewsWithoutDroppingAConnection(t *testing.T) {
 	e := newEdge(t)
-	a := newAuthority(t, e.http, e.https, 8*time.Second, nil)
+	a := newAuthority(t, e.http, e.https, 6*time.Second, nil)
+	a.noARI.Store(true) // else it says when
 	cs := e.start(t, a.config(certs.ACME{}), certs.Env{Data: t.TempDir(), Hosts: []string{"shop.example.com"}, HTTP: true, Interval: 100 * time.Millisecond})
 	eventually(t, 15*time.Second, "a certificate", func() bool { return !cs.Certificates()[0].Missing })
 	first, err := e.dial(a.roots(), "shop.example.com")
@@ -274,6 +326,9 @@ func TestACMERenewsWithoutDroppingAConnection(t *testing.T) {
 	}
 	if bytes.Equal(last.RawSubjectPublicKeyInfo, first.RawSubjectPublicKeyInfo) {
 		t.Error("the renewed certificate has the old key")
+	}
+	if left := first.NotAfter.Sub(last.NotBefore); left < time.Second || left > 3*time.Second {
+		t.Errorf("of 6 s of life it was renewed with %v left, want about a third", left)
 	}
 }
 

@@ -27,6 +27,9 @@ func TestProfiles(t *testing.T) {
 			certs.Env{Hosts: []string{"shop.example.com", "rsa.example.com"}}).TLSConfig()
 	}
 	intermediate, modern := with(""), with(certs.Modern)
+	if intermediate.MinVersion != tls.VersionTLS12 || modern.MinVersion != tls.VersionTLS13 {
+		t.Errorf("oldest versions %x and %x", intermediate.MinVersion, modern.MinVersion)
+	}
 	suites := func(ids ...uint16) *tls.Config {
 		return &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: ids}
 	}
