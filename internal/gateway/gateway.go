@@ -124,6 +124,11 @@ func (b *builder) build() {
 	if err := ledger.Check(f.Ledger); err != nil {
 		b.fail("ledger", err)
 	}
+	if f.Telemetry.Traces != "" {
+		if _, err := tracesURL(f.Telemetry.Traces); err != nil {
+			b.errs = append(b.errs, err)
+		}
+	}
 	b.listeners()
 	if len(f.Sites) == 0 {
 		b.fail("sites", merlon.BadSetting("", "", "must name at least one site, with its host and upstream"))

@@ -88,7 +88,7 @@ func NewServer(ctx context.Context, f *config.File, log *slog.Logger, version st
 func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version string) (err error) {
 	if f.Telemetry.Traces != "" {
 		if s.tracer, err = NewTracer(ctx, f.Telemetry.Traces, version); err != nil {
-			return fmt.Errorf("telemetry.traces: %w", err)
+			return err
 		}
 	}
 	g.env = s.env()

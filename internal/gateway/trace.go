@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"net/url"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -25,13 +26,30 @@ type Tracer struct {
 // NewTracer returns a tracer that sends to endpoint, such as
 // "http://127.0.0.1:4318". End it with [Tracer.Close].
 func NewTracer(ctx context.Context, endpoint, version string) (*Tracer, error) {
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
+	target, err := tracesURL(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(target))
 	if err != nil {
 		return nil, err
 	}
 	p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(resource.NewSchemaless(
 		attribute.String("service.name", "merlon"), attribute.String("service.version", version))))
 	return &Tracer{p, p.Tracer("github.com/merlon-dev/merlon")}, nil
+}
+
+// tracesURL completes a collector's base address, as the OTLP specification
+// has it.
+func tracesURL(endpoint string) (string, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", merlon.BadSetting("telemetry.traces", endpoint, "must be an address such as http://127.0.0.1:4318")
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/v1/traces"
+	}
+	return u.String(), nil
 }
 
 // Close sends what waits.
