@@ -185,7 +185,7 @@ func (b *builder) site(setting string, c *config.Site) {
 	if c.Upstream == nil && !everyRouteHasUpstream(c) {
 		b.fail(setting+".upstream", merlon.BadSetting("", "", "must be set, such as http://127.0.0.1:3000"))
 	}
-	s.all = b.route(setting, s.name, "", guards, c.Upstream)
+	s.all = b.route(setting, setting, s.name, "", guards, c.Upstream)
 	for i := range c.Routes {
 		rc := &c.Routes[i]
 		place := fmt.Sprintf("%s.routes[%d]", setting, i)
@@ -197,7 +197,7 @@ func (b *builder) site(setting string, c *config.Site) {
 		if up == nil {
 			up, upPlace = c.Upstream, setting
 		}
-		r := b.routeAt(place, upPlace, s.name, rc.Path, rc.Guards.Under(guards), up)
+		r := b.route(place, upPlace, s.name, rc.Path, rc.Guards.Under(guards), up)
 		r.index = i
 		s.routes = append(s.routes, r)
 	}
@@ -234,11 +234,7 @@ func siteHost(h string) (string, error) {
 	return canonical, nil
 }
 
-func (b *builder) route(setting, siteName, pattern string, guards config.Guards, up *upstream.Config) *route {
-	return b.routeAt(setting, setting, siteName, pattern, guards, up)
-}
-
-func (b *builder) routeAt(setting, upPlace, siteName, pattern string, c config.Guards, up *upstream.Config) *route {
+func (b *builder) route(setting, upPlace, siteName, pattern string, c config.Guards, up *upstream.Config) *route {
 	r := &route{site: siteName, pattern: pattern}
 	r.gate = merlon.NewGate(b.guards(setting, r, c)...)
 	if p, err := headers.New(orZero(c.Headers)); err != nil {

@@ -281,6 +281,7 @@ func (s *Server) swap(f *config.File) error {
 		return err
 	}
 	if err := g.Start(s.running); err != nil {
+		g.Close(s.running) // health checks may have begun
 		return err
 	}
 	old := s.current.Swap(g)
