@@ -85,32 +85,39 @@ func (b *bench) start(only string) error {
 	if err := b.timeStart(serve()); err != nil {
 		return err
 	}
-	for _, p := range []struct {
-		name   string
-		launch func(name, addr string) (*peer, error)
-	}{
-		{"bare Go ReverseProxy", func(name, a string) (*peer, error) { return b.launch(name, a, self, "serve-bare", a, addr) }},
-		{"Merlon, WAF off", serve("--off=waf")},
-		{"Merlon, all guards", serve()},
-	} {
+	for _, p := range b.candidates(self, serve) {
 		if err := add(p.name, p.launch); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// A candidate is a gateway that can be measured.
+type candidate struct {
+	name   string
+	launch func(name, addr string) (*peer, error)
+}
+
+// candidates are the gateways there are on this machine.
+func (b *bench) candidates(self string, merlon func(more ...string) func(name, addr string) (*peer, error)) []candidate {
+	list := []candidate{
+		{"bare Go ReverseProxy", func(name, a string) (*peer, error) {
+			return b.launch(name, a, self, "serve-bare", a, b.backend.addr)
+		}},
+		{"Merlon, WAF off", merlon("--off=waf")},
+		{"Merlon, all guards", merlon()},
+	}
 	if _, err := exec.LookPath("nginx"); err == nil {
-		if err := add("nginx", b.nginx("")); err != nil {
-			return err
-		}
+		list = append(list, candidate{"nginx", b.nginx("")})
 		if modsecurityCRS() {
-			if err := add("nginx + ModSecurity + CRS", b.nginx(b.modsecurity())); err != nil {
-				return err
-			}
+			list = append(list, candidate{"nginx + ModSecurity + CRS", b.nginx(b.modsecurity())})
 		}
 	}
 	if _, err := exec.LookPath("haproxy"); err == nil {
-		return add("HAProxy", b.haproxy)
+		list = append(list, candidate{"HAProxy", b.haproxy})
 	}
-	return nil
+	return list
 }
 
 // timeStart measures from the start of the process to its first answer, and
