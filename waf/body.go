@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // seen says how much of a body was inspected, where that is not all of it.
@@ -32,23 +33,23 @@ func (s seen) findings() []merlon.Finding {
 
 // readBody parses the body into m as far as it must be judged before the
 // upstream is asked. A decision means that it cannot be.
-func (g *Guard) readBody(r *merlon.Request, m *message) (seen, *merlon.Decision) {
+func (g *Guard) readBody(r *merlon.Request, m *message.Request) (seen, *merlon.Decision) {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return seen{}, nil
 	}
 	k, boundary, d := g.declared(r)
-	if d != nil || k == noBody {
+	if d != nil || k == message.None {
 		return seen{}, d
 	}
-	m.body.kind = k
-	if k == opaque {
+	m.Body.Kind = k
+	if k == message.Opaque {
 		return seen{partly: true, total: r.ContentLength}, nil
 	}
 	coding, err := contentCoding(r.Header["Content-Encoding"])
 	if err != nil {
 		return seen{}, refuse(http.StatusUnsupportedMediaType, Encoding, err)
 	}
-	if coding == "" && k != multipartForm && r.ContentLength > g.limit {
+	if coding == "" && k != message.Multipart && r.ContentLength > g.limit {
 		return seen{}, g.tooLarge(r.ContentLength) // without reading it
 	}
 	head, whole, err := r.Peek(g.limit)
@@ -58,32 +59,32 @@ func (g *Guard) readBody(r *merlon.Request, m *message) (seen, *merlon.Decision)
 	}
 	switch {
 	case whole && len(head) == 0:
-		m.body.kind = noBody
+		m.Body.Kind = message.None
 		return seen{}, nil
-	case k == multipartForm && !whole && coding == "":
+	case k == message.Multipart && !whole && coding == "":
 		return g.watch(r, m, boundary, head)
 	case !whole:
 		return seen{}, g.tooLarge(r.ContentLength)
 	}
-	var runs []pair
+	var runs []message.Pair
 	if coding != "" {
 		plain, err := decode(coding, head, g.limit)
 		if err != nil {
 			return seen{}, g.undecodable(err)
 		}
-		if k != jsonDoc && k != xmlDoc {
+		if k != message.JSON && k != message.XML {
 			runs = readable(head, plain)
 		}
 		head = plain
 	}
-	err = parse(&m.body, boundary, head, g.limit, g.arguments, !g.excluded.off(ruleDoctype))
-	m.body.args = append(m.body.args, runs...)
+	err = parse(&m.Body, boundary, head, g.limit, g.arguments, !g.excluded.off(ruleDoctype))
+	m.Body.Args = append(m.Body.Args, runs...)
 	if errors.Is(err, errTooMany) {
-		all := body{kind: k}
+		all := message.Body{Kind: k}
 		if parse(&all, boundary, head, g.limit, maxArguments, false) != nil {
 			return seen{}, g.tooMany("body", 0)
 		}
-		return seen{}, g.tooMany("body", max(len(all.args), len(all.texts)))
+		return seen{}, g.tooMany("body", max(len(all.Args), len(all.Texts)))
 	}
 	if err != nil {
 		return seen{}, g.unparsable(err)
@@ -92,7 +93,7 @@ func (g *Guard) readBody(r *merlon.Request, m *message) (seen, *merlon.Decision)
 }
 
 // declared says how the body is to be read, by the one type that is declared.
-func (g *Guard) declared(r *merlon.Request) (kind, string, *merlon.Decision) {
+func (g *Guard) declared(r *merlon.Request) (message.Kind, string, *merlon.Decision) {
 	fields := r.Header["Content-Type"]
 	if len(fields) == 1 && fields[0] != "" {
 		k, boundary, err := g.types.kind(fields[0])
@@ -100,18 +101,18 @@ func (g *Guard) declared(r *merlon.Request) (kind, string, *merlon.Decision) {
 			return k, boundary, nil
 		}
 		if d := emptyBody(r); d != nil || r.Body == http.NoBody {
-			return noBody, "", d
+			return message.None, "", d
 		}
 		return 0, "", g.badType(fields[0], err)
 	}
 	if d := emptyBody(r); d != nil || r.Body == http.NoBody {
-		return noBody, "", d
+		return message.None, "", d
 	}
 	if len(fields) > 1 {
 		return 0, "", g.badType(strings.Join(fields, ", "), errors.New("there are several Content-Type fields"))
 	}
 	if g.excluded.off(ruleNoType) && g.excluded.off(ruleNoTypeBody) {
-		return plainText, "", nil
+		return message.Text, "", nil
 	}
 	return 0, "", g.noType()
 }
@@ -134,16 +135,16 @@ func emptyBody(r *merlon.Request) *merlon.Decision {
 }
 
 // parse reads a whole body. most bounds the number of values.
-func parse(b *body, boundary string, text []byte, limit int64, most int, refuseDoctype bool) error {
-	switch b.kind {
-	case form, plainText:
-		b.text = text
-		return parseForm(b, string(text), most)
-	case jsonDoc:
+func parse(b *message.Body, boundary string, text []byte, limit int64, most int, refuseDoctype bool) error {
+	switch b.Kind {
+	case message.Form, message.Text:
+		b.Text = string(text)
+		return parseForm(b, b.Text, most)
+	case message.JSON:
 		return parseJSON(b, string(text), most)
-	case xmlDoc:
+	case message.XML:
 		return parseXML(b, text, most, refuseDoctype)
-	case multipartForm:
+	case message.Multipart:
 		f := newFields(limit, most)
 		p := newMultipartReader(boundary, f)
 		if err := p.feed(text); err != nil {
@@ -238,16 +239,16 @@ func (g *Guard) undecodable(err error) *merlon.Decision {
 
 // parseForm reads names and values as a lenient server would: what is not a
 // valid escape stands for itself.
-func parseForm(b *body, s string, most int) error {
+func parseForm(b *message.Body, s string, most int) error {
 	for field := range strings.SplitSeq(s, "&") {
 		if field == "" {
 			continue
 		}
-		if len(b.args) >= most {
+		if len(b.Args) >= most {
 			return errTooMany
 		}
 		name, value, _ := strings.Cut(field, "=")
-		b.args = append(b.args, pair{unescape(name), unescape(value)})
+		b.Args = append(b.Args, message.Pair{Name: unescape(name), Value: unescape(value)})
 	}
 	return nil
 }

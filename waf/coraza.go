@@ -13,22 +13,23 @@ import (
 	"github.com/corazawaf/coraza/v3/types"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // corazaEngine is the evaluator that embeds Coraza.
 type corazaEngine struct {
 	waf      coraza.WAF
-	rules    map[int]ruleInfo
+	rules    map[int]message.RuleInfo
 	excluded exclusions
 	off      []int // rules that no transaction shall run
 }
 
 func newCoraza(c Config, t mediaTypes) (*corazaEngine, error) {
-	e := &corazaEngine{rules: map[int]ruleInfo{}}
+	e := &corazaEngine{rules: map[int]message.RuleInfo{}}
 	build := func(directives string, x exclusions) error {
 		clear(e.rules)
 		waf, err := compile(c, directives, x, func(r types.RuleMetadata) {
-			e.rules[r.ID()] = ruleInfo{tags: r.Tags(), score: scoreOf(r)}
+			e.rules[r.ID()] = message.RuleInfo{Tags: r.Tags(), Score: scoreOf(r)}
 		})
 		e.waf = waf
 		return err
@@ -87,35 +88,39 @@ type settable interface{ Set(value string) }
 
 func set(v collection.Single, value string) { v.(settable).Set(value) }
 
-func (e *corazaEngine) request(m *message) (exchange, verdict, error) {
+// Rules implements message.Engine.
+func (e *corazaEngine) Rules() map[int]message.RuleInfo { return e.rules }
+
+// Request implements message.Engine.
+func (e *corazaEngine) Request(m *message.Request) (message.Exchange, message.Verdict, error) {
 	tx, ok := e.waf.NewTransaction().(txn)
 	if !ok {
-		return nil, verdict{}, errors.New("the rule engine has changed")
+		return nil, message.Verdict{}, errors.New("the rule engine has changed")
 	}
 	x := &corazaExchange{engine: e, tx: tx}
 	for _, id := range e.off {
 		tx.RemoveRuleByID(id)
 	}
-	tx.ProcessConnection(m.client, m.port, "", 0)
-	tx.ProcessURI(m.uri, m.method, m.proto)
+	tx.ProcessConnection(m.Client, m.Port, "", 0)
+	tx.ProcessURI(m.URI, m.Method, m.Proto)
 	separate(tx.Variables().ArgsGet())
-	tx.SetServerName(m.host)
-	for _, h := range m.header {
-		tx.AddRequestHeader(fresh(h.name), h.value)
+	tx.SetServerName(m.Host)
+	for _, h := range m.Header {
+		tx.AddRequestHeader(fresh(h.Name), h.Value)
 	}
 	separate(tx.Variables().RequestCookies())
 	it := tx.ProcessRequestHeaders()
 	if it == nil {
-		giveBody(tx, &m.body)
+		giveBody(tx, &m.Body)
 		var err error
 		if it, err = tx.ProcessRequestBody(); err != nil {
-			x.close()
-			return nil, verdict{}, err
+			x.Close()
+			return nil, message.Verdict{}, err
 		}
 	}
-	v := verdict{
-		score:     atoi(first(tx.Variables().TX().Get("blocking_inbound_anomaly_score"))),
-		threshold: atoi(first(tx.Variables().TX().Get("inbound_anomaly_score_threshold"))),
+	v := message.Verdict{
+		Score:     atoi(first(tx.Variables().TX().Get("blocking_inbound_anomaly_score"))),
+		Threshold: atoi(first(tx.Variables().TX().Get("inbound_anomaly_score_threshold"))),
 	}
 	x.fill(&v, it, 0)
 	x.judged = len(tx.MatchedRules())
@@ -124,43 +129,43 @@ func (e *corazaEngine) request(m *message) (exchange, verdict, error) {
 
 // giveBody hands over what was parsed. Coraza then has no body of its own to
 // parse, and writes no files to disk.
-func giveBody(tx txn, b *body) {
+func giveBody(tx txn, b *message.Body) {
 	v := tx.Variables()
-	switch b.kind {
-	case form, plainText:
+	switch b.Kind {
+	case message.Form, message.Text:
 		set(v.RequestBodyProcessor(), "URLENCODED")
-		set(v.RequestBody(), string(b.text))
-		set(v.RequestBodyLength(), fmt.Sprint(len(b.text)))
-	case jsonDoc:
+		set(v.RequestBody(), b.Text)
+		set(v.RequestBodyLength(), fmt.Sprint(len(b.Text)))
+	case message.JSON:
 		set(v.RequestBodyProcessor(), "JSON")
-	case xmlDoc:
+	case message.XML:
 		set(v.RequestBodyProcessor(), "XML")
-		v.RequestXML().Set("//@*", b.attrs)
-		v.RequestXML().Set("/*", b.texts)
-	case multipartForm:
+		v.RequestXML().Set("//@*", b.Attrs)
+		v.RequestXML().Set("/*", b.Texts)
+	case message.Multipart:
 		set(v.RequestBodyProcessor(), "MULTIPART")
 	}
-	for _, a := range b.args {
-		v.ArgsPost().Add(fresh(a.name), a.value) // counted already
+	for _, a := range b.Args {
+		v.ArgsPost().Add(fresh(a.Name), a.Value) // counted already
 	}
 	total := int64(0)
-	for _, p := range b.parts {
-		for _, h := range p.header {
-			v.MultipartPartHeaders().Add(fresh(p.name), h.name+": "+h.value)
+	for _, p := range b.Parts {
+		for _, h := range p.Header {
+			v.MultipartPartHeaders().Add(fresh(p.Name), h.Name+": "+h.Value)
 		}
-		v.MultipartName().Add(fresh(p.name), p.name)
-		total += p.size
-		if !p.file {
+		v.MultipartName().Add(fresh(p.Name), p.Name)
+		total += p.Size
+		if !p.File {
 			continue
 		}
-		for _, name := range p.fileNames {
-			v.MultipartFilename().Add(fresh(p.name), name)
+		for _, name := range p.FileNames {
+			v.MultipartFilename().Add(fresh(p.Name), name)
 			v.Files().Add(fresh(""), name)
-			v.FilesSizes().SetIndex(name, 0, fmt.Sprint(p.size))
+			v.FilesSizes().SetIndex(name, 0, fmt.Sprint(p.Size))
 		}
-		v.FilesNames().Add(fresh(""), p.name)
+		v.FilesNames().Add(fresh(""), p.Name)
 	}
-	if b.kind == multipartForm {
+	if b.Kind == message.Multipart {
 		set(v.FilesCombinedSize(), fmt.Sprint(total))
 	}
 }
@@ -199,60 +204,70 @@ type corazaExchange struct {
 	judged int // how many matches belong to the request
 }
 
-func (x *corazaExchange) response(a *answer) (verdict, error) {
-	for _, h := range a.header {
-		x.tx.AddResponseHeader(fresh(h.name), h.value)
+// Response implements message.Exchange.
+func (x *corazaExchange) Response(a *message.Response) (message.Verdict, error) {
+	for _, h := range a.Header {
+		x.tx.AddResponseHeader(fresh(h.Name), h.Value)
 	}
-	it := x.tx.ProcessResponseHeaders(a.status, a.proto)
-	if it == nil && a.body != nil {
-		if _, _, err := x.tx.WriteResponseBody(a.body); err != nil {
-			return verdict{}, err
+	it := x.tx.ProcessResponseHeaders(a.Status, a.Proto)
+	if it == nil && a.Body != nil {
+		if _, _, err := x.tx.WriteResponseBody(a.Body); err != nil {
+			return message.Verdict{}, err
 		}
 	}
 	if it == nil {
 		if _, err := x.tx.ProcessResponseBody(); err != nil {
-			return verdict{}, err
+			return message.Verdict{}, err
 		}
 		it = x.tx.Interruption()
 	}
-	v := verdict{
-		score:     atoi(first(x.tx.Variables().TX().Get("blocking_outbound_anomaly_score"))),
-		threshold: atoi(first(x.tx.Variables().TX().Get("outbound_anomaly_score_threshold"))),
+	v := message.Verdict{
+		Score:     atoi(first(x.tx.Variables().TX().Get("blocking_outbound_anomaly_score"))),
+		Threshold: atoi(first(x.tx.Variables().TX().Get("outbound_anomaly_score_threshold"))),
 	}
 	x.fill(&v, it, x.judged)
 	return v, nil
 }
 
-func (x *corazaExchange) close() {
+// Close implements message.Exchange.
+func (x *corazaExchange) Close() {
 	_ = x.tx.Close() // removes temporary files; there are none
 }
 
 // fill reads what matched, from the given match on.
-func (x *corazaExchange) fill(v *verdict, it *types.Interruption, from int) {
+func (x *corazaExchange) fill(v *message.Verdict, it *types.Interruption, from int) {
 	if it != nil && it.Action != "allow" && it.Action != "pass" {
-		v.deny, v.by = true, it.RuleID
+		v.Deny, v.By = true, it.RuleID
 	}
-	if !v.deny && v.score == 0 {
+	matched := x.tx.MatchedRules()[from:]
+	for _, mr := range matched {
+		if id := mr.Rule().ID(); id != 0 {
+			v.Fired = append(v.Fired, id)
+		}
+	}
+	if !v.Deny && v.Score == 0 {
 		return
 	}
-	for _, mr := range x.tx.MatchedRules()[from:] {
+	for _, mr := range matched {
 		id := mr.Rule().ID()
-		score := x.engine.rules[id].score
-		if score == 0 && (id != v.by || protected(id)) {
+		score := x.engine.rules[id].Score
+		if score == 0 && (id != v.By || protected(id)) {
 			continue
 		}
-		h := hit{rule: id, message: mr.Message()}
+		h := message.Hit{Rule: id, Message: mr.Message()}
 		last := 0
 		for _, d := range mr.MatchedDatas() {
 			last = max(last, d.ChainLevel())
-			h.spots = append(h.spots, spot{targetOf(d.Variable()), d.Key(), d.Value(), d.ChainLevel() == 0})
+			h.Spots = append(h.Spots, message.Spot{
+				Target: targetOf(d.Variable()), Name: d.Key(), Value: d.Value(), Head: d.ChainLevel() == 0,
+			})
 		}
 		for _, d := range mr.MatchedDatas() {
 			if d.ChainLevel() == last {
-				h.score += score
+				h.Score += score
 			}
 		}
-		v.hits = append(v.hits, h)
+		v.Hits = append(v.Hits, h)
 	}
 }
 

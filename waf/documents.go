@@ -10,6 +10,8 @@ import (
 
 	"github.com/tidwall/gjson"
 	"golang.org/x/text/encoding/charmap"
+
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // maxDepth is how deep JSON and XML may nest.
@@ -24,7 +26,7 @@ const (
 
 // parseJSON turns each leaf into an argument named by its path, "json.a.0.b",
 // as Coraza does. A repeated name is a repeated argument.
-func parseJSON(b *body, s string, most int) error {
+func parseJSON(b *message.Body, s string, most int) error {
 	if tooDeep(s, maxDepth) {
 		return errors.New("is JSON nested too deep")
 	}
@@ -36,7 +38,7 @@ func parseJSON(b *body, s string, most int) error {
 }
 
 type flattener struct {
-	b       *body
+	b       *message.Body
 	most    int
 	room    int
 	lengths int
@@ -76,7 +78,7 @@ func (f *flattener) walk(v gjson.Result, path string) error {
 }
 
 func (f *flattener) leaf(name, value string) error {
-	if len(f.b.args)-f.lengths >= f.most {
+	if len(f.b.Args)-f.lengths >= f.most {
 		return errTooMany
 	}
 	return f.add(name, value)
@@ -86,7 +88,7 @@ func (f *flattener) add(name, value string) error {
 	if f.room -= len(name) + len(value); f.room < 0 {
 		return errors.New("is JSON whose paths are much longer than its values")
 	}
-	f.b.args = append(f.b.args, pair{name, value})
+	f.b.Args = append(f.b.Args, message.Pair{Name: name, Value: value})
 	return nil
 }
 
@@ -113,7 +115,7 @@ func tooDeep(s string, most int) bool {
 
 // parseXML collects the texts and attribute values. The reader is as lenient
 // as HTML is, so that what a lenient server would find is found.
-func parseXML(b *body, text []byte, most int, refuseDoctype bool) error {
+func parseXML(b *message.Body, text []byte, most int, refuseDoctype bool) error {
 	dec := xml.NewDecoder(bytes.NewReader(text))
 	dec.Strict = false
 	dec.AutoClose = xml.HTMLAutoClose
@@ -134,24 +136,24 @@ func parseXML(b *body, text []byte, most int, refuseDoctype bool) error {
 				return errors.New("is XML nested too deep")
 			}
 			for _, a := range t.Attr {
-				b.attrs = append(b.attrs, a.Value)
+				b.Attrs = append(b.Attrs, a.Value)
 				if a.Name.Space != "xmlns" && a.Name.Local != "xmlns" && a.Name.Local != "schemaLocation" && a.Value != "" {
 					// The CRS looks at texts alone, but values are values.
-					b.texts = append(b.texts, a.Value)
+					b.Texts = append(b.Texts, a.Value)
 				}
 			}
 		case xml.EndElement:
 			depth--
 		case xml.CharData:
 			if s := strings.TrimSpace(string(t)); s != "" {
-				b.texts = append(b.texts, s)
+				b.Texts = append(b.Texts, s)
 			}
 		case xml.Directive:
 			if refuseDoctype {
 				return errDoctype
 			}
 		}
-		if len(b.texts) > most || len(b.attrs) > most {
+		if len(b.Texts) > most || len(b.Attrs) > most {
 			return errTooMany
 		}
 	}

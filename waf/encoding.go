@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/andybalholm/brotli"
+
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // A body may become maxRatio times as long when it is decoded. Text hardly
@@ -80,8 +82,8 @@ const minRun = 10
 // readable returns the readable pieces of a compressed form, as a server would
 // read them that ignores Content-Encoding, as PHP does: there are compressed
 // data that are a form themselves. What the form contains anyway is left out.
-func readable(compressed, plain []byte) []pair {
-	var found []pair
+func readable(compressed, plain []byte) []message.Pair {
+	var found []message.Pair
 	isText := func(c byte) bool { return 0x20 <= c && c < 0x7f || c == '\t' || c == '\r' || c == '\n' }
 	for i := 0; i < len(compressed); i++ {
 		start := i
@@ -91,7 +93,7 @@ func readable(compressed, plain []byte) []pair {
 		if run := compressed[start:i]; len(run) >= minRun && !bytes.Contains(plain, run) {
 			for field := range strings.SplitSeq(string(run), "&") {
 				name, value, _ := strings.Cut(field, "=")
-				found = append(found, pair{unescape(name), unescape(value)})
+				found = append(found, message.Pair{Name: unescape(name), Value: unescape(value)})
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // An Exclude turns rules off, by number or by tag: wholly, or for one part of
@@ -62,22 +63,22 @@ func (r RuleIDs) MarshalYAML() (any, error) {
 }
 
 // A Target is a part of a message.
-type Target string
+type Target = message.Target
 
 // The parts of a message that a rule can be kept from looking at.
 const (
-	Args        Target = "args"         // query parameters, form, JSON and multipart fields
-	ArgsNames   Target = "args_names"   // their names
-	Headers     Target = "headers"      // values of header fields
-	HeaderNames Target = "header_names" // their names
-	Cookies     Target = "cookies"      // values of cookies
-	CookieNames Target = "cookie_names" // their names
-	URI         Target = "uri"          // the request line, path and query string as a whole
-	Body        Target = "body"         // the raw text of a form or text body
-	XML         Target = "xml"          // texts and attributes of an XML body
-	Files       Target = "files"        // file names and their fields' names
-	PartHeaders Target = "part_headers" // header fields of multipart parts
-	Response    Target = "response"     // the answer's body and header
+	Args        = message.Args        // query parameters, form, JSON and multipart fields
+	ArgsNames   = message.ArgsNames   // their names
+	Headers     = message.Headers     // values of header fields
+	HeaderNames = message.HeaderNames // their names
+	Cookies     = message.Cookies     // values of cookies
+	CookieNames = message.CookieNames // their names
+	URI         = message.URI         // the request line, path and query string as a whole
+	Body        = message.BodyText    // the raw text of a form or text body
+	XML         = message.XMLContent  // texts and attributes of an XML body
+	Files       = message.Files       // file names and their fields' names
+	PartHeaders = message.PartHeaders // header fields of multipart parts
+	Response    = message.Answer      // the answer's body and header
 )
 
 var targets = []Target{Args, ArgsNames, Headers, HeaderNames, Cookies, CookieNames, URI, Body, XML, Files, PartHeaders, Response}
@@ -115,12 +116,6 @@ func (x exclusions) off(rule int) bool {
 	return false
 }
 
-// A ruleInfo is what is known of a loaded rule.
-type ruleInfo struct {
-	tags  []string
-	score int // that one match adds; 0 if none
-}
-
 // protected rules set the score up or act on it. Without them nothing would
 // be judged at all, which is what monitor and off are for.
 func protected(id int) bool {
@@ -132,7 +127,7 @@ func protected(id int) bool {
 }
 
 // newExclusions checks the settings against the rules that are loaded.
-func newExclusions(list []Exclude, loaded map[int]ruleInfo) (exclusions, []error) {
+func newExclusions(list []Exclude, loaded map[int]message.RuleInfo) (exclusions, []error) {
 	var out exclusions
 	var errs []error
 	for i, x := range list {
@@ -170,10 +165,10 @@ func newExclusions(list []Exclude, loaded map[int]ruleInfo) (exclusions, []error
 	return out, errs
 }
 
-func withTag(loaded map[int]ruleInfo, tag string) []int {
+func withTag(loaded map[int]message.RuleInfo, tag string) []int {
 	var ids []int
 	for id, info := range loaded {
-		if slices.Contains(info.tags, tag) && !protected(id) {
+		if slices.Contains(info.Tags, tag) && !protected(id) {
 			ids = append(ids, id)
 		}
 	}

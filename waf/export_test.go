@@ -6,6 +6,8 @@ import (
 
 	"github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/types"
+
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // Reference is plain Coraza with the set-up of a Guard.
@@ -34,7 +36,7 @@ func ReadMultipart(boundary string, text []byte, size int) (string, error) {
 	}
 	var b strings.Builder
 	for _, p := range f.parts {
-		ShowPart(&b, p.name, int(p.size))
+		ShowPart(&b, p.Name, int(p.Size))
 	}
 	return b.String(), nil
 }
@@ -54,13 +56,13 @@ func ReadValues(contentType, text string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := body{kind: k}
+	b := message.Body{Kind: k}
 	if err := parse(&b, boundary, []byte(text), 1<<20, defaultArguments, true); err != nil {
 		return nil, err
 	}
-	values := b.texts
-	for _, a := range b.args {
-		values = append(values, a.name, a.value)
+	values := b.Texts
+	for _, a := range b.Args {
+		values = append(values, a.Name, a.Value)
 	}
 	return values, nil
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // maxFindings is how many matches a decision names, beside the score.
@@ -19,39 +20,39 @@ const maxFindings = 10
 const maxValue = 200
 
 // denied words the decision about a request that the rules deny.
-func (g *Guard) denied(m *message, v verdict) merlon.Decision {
+func (g *Guard) denied(m *message.Request, v message.Verdict) merlon.Decision {
 	d := merlon.Refuse(http.StatusForbidden, Attack)
-	switch v.by {
+	switch v.By {
 	case ruleQueryArguments, ruleBodyArguments:
-		return *g.tooMany("query string", 1+strings.Count(m.uri, "&"))
+		return *g.tooMany("query string", 1+strings.Count(m.URI, "&"))
 	case ruleBadURI, 200002, 200003: // the latter are Coraza's own
 		d = merlon.Refuse(http.StatusBadRequest, Malformed)
 	}
-	d.Findings = describe(v, m.part)
+	d.Findings = describe(v, func(s message.Spot) string { return partOf(m, s) })
 	d.Remedy = remedy(v)
 	return d
 }
 
 // describe lists what matched, the gravest first, in an order that depends on
 // nothing but that.
-func describe(v verdict, where func(spot) string) []merlon.Finding {
+func describe(v message.Verdict, where func(message.Spot) string) []merlon.Finding {
 	var out []merlon.Finding
 	scores := map[string]int{}
-	for _, h := range v.hits {
-		scores[strconv.Itoa(h.rule)] = h.score
-		spots := h.spots
-		if i := slices.IndexFunc(spots, func(s spot) bool { return s.target != "" }); i >= 0 {
-			spots = slices.DeleteFunc(slices.Clone(spots), func(s spot) bool { return s.target == "" })
+	for _, h := range v.Hits {
+		scores[strconv.Itoa(h.Rule)] = h.Score
+		spots := h.Spots
+		if i := slices.IndexFunc(spots, func(s message.Spot) bool { return s.Target != "" }); i >= 0 {
+			spots = slices.DeleteFunc(slices.Clone(spots), func(s message.Spot) bool { return s.Target == "" })
 		}
 		if len(spots) == 0 {
-			spots = []spot{{}}
+			spots = []message.Spot{{}}
 		}
 		for _, s := range spots {
 			out = append(out, merlon.Finding{
-				Rule:    strconv.Itoa(h.rule),
+				Rule:    strconv.Itoa(h.Rule),
 				Part:    where(s),
 				Value:   shownValue(s),
-				Message: h.message,
+				Message: h.Message,
 			})
 		}
 	}
@@ -60,19 +61,19 @@ func describe(v verdict, where func(spot) string) []merlon.Finding {
 	})
 	out = slices.Compact(out)
 	out = out[:min(len(out), maxFindings)]
-	if v.threshold > 0 && v.score > 0 {
-		out = append(out, merlon.Finding{Rule: "score", Value: fmt.Sprintf("%d of %d", v.score, v.threshold), Message: "anomaly score and the threshold"})
+	if v.Threshold > 0 && v.Score > 0 {
+		out = append(out, merlon.Finding{Rule: "score", Value: fmt.Sprintf("%d of %d", v.Score, v.Threshold), Message: "anomaly score and the threshold"})
 	}
 	return out
 }
 
-// part says in plain words where in the request something matched.
-func (m *message) part(s spot) string {
-	name := strconv.Quote(shorten(s.name))
-	switch s.target {
+// partOf says in plain words where in the request something matched.
+func partOf(m *message.Request, s message.Spot) string {
+	name := strconv.Quote(shorten(s.Name))
+	switch s.Target {
 	case Args, ArgsNames:
-		what := m.argument(s)
-		if s.target == ArgsNames {
+		what := argument(m, s)
+		if s.Target == ArgsNames {
 			return "name of the " + what
 		}
 		return what
@@ -99,42 +100,42 @@ func (m *message) part(s spot) string {
 }
 
 // argument tells a parameter in the query from a field in the body.
-func (m *message) argument(s spot) string {
-	for _, a := range m.body.args {
-		if a.name != s.name {
+func argument(m *message.Request, s message.Spot) string {
+	for _, a := range m.Body.Args {
+		if a.Name != s.Name {
 			continue
 		}
-		switch m.body.kind {
-		case jsonDoc:
-			return "JSON field " + strconv.Quote(shorten(strings.TrimPrefix(s.name, "json.")))
-		case multipartForm:
-			return "multipart field " + strconv.Quote(shorten(s.name))
-		case plainText:
+		switch m.Body.Kind {
+		case message.JSON:
+			return "JSON field " + strconv.Quote(shorten(strings.TrimPrefix(s.Name, "json.")))
+		case message.Multipart:
+			return "multipart field " + strconv.Quote(shorten(s.Name))
+		case message.Text:
 			return "text"
 		default:
-			return "form field " + strconv.Quote(shorten(s.name))
+			return "form field " + strconv.Quote(shorten(s.Name))
 		}
 	}
-	return "query parameter " + strconv.Quote(shorten(s.name))
+	return "query parameter " + strconv.Quote(shorten(s.Name))
 }
 
 // secretNames are words in the names of what must not be written down.
 var secretNames = []string{"password", "passwd", "pwd", "secret", "token", "apikey", "api_key", "api-key", "authorization", "session", "credential", "cookie", "sid"}
 
-func shownValue(s spot) string {
-	if s.target == Args || s.target == Headers || s.target == Cookies {
-		name := strings.ToLower(s.name)
+func shownValue(s message.Spot) string {
+	if s.Target == Args || s.Target == Headers || s.Target == Cookies {
+		name := strings.ToLower(s.Name)
 		for _, w := range secretNames {
 			if strings.Contains(name, w) {
-				return fmt.Sprintf("[%d bytes]", len(s.value))
+				return fmt.Sprintf("[%d bytes]", len(s.Value))
 			}
 		}
 	}
-	if s.target == URI || s.target == Body || s.target == Response {
+	if s.Target == URI || s.Target == Body || s.Target == Response {
 		// A whole that may hold any secret: only what else it matched on says more.
-		return shorten(redactQuery(s.value))
+		return shorten(redactQuery(s.Value))
 	}
-	return shorten(s.value)
+	return shorten(s.Value)
 }
 
 // redactQuery blanks the values of secret parameters.
@@ -176,25 +177,25 @@ type exception struct {
 // remedy returns the smallest exclusions with which the same request passes:
 // of the rules that matched, as few as bring the score below the threshold,
 // each only for the parts in which it matched.
-func remedy(v verdict) string {
-	hits := slices.Clone(v.hits)
-	slices.SortStableFunc(hits, func(a, b hit) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.rule, b.rule))
+func remedy(v message.Verdict) string {
+	hits := slices.Clone(v.Hits)
+	slices.SortStableFunc(hits, func(a, b message.Hit) int {
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.Rule, b.Rule))
 	})
 	left := 0
 	for _, h := range hits {
-		left += h.score
+		left += h.Score
 	}
 	var list []exception
 	for _, h := range hits {
-		if h.score == 0 && h.rule == v.by {
+		if h.Score == 0 && h.Rule == v.By {
 			list = append(list, exceptions(h)...)
 			continue
 		}
-		if left < v.threshold {
+		if left < v.Threshold {
 			continue
 		}
-		left -= h.score
+		left -= h.Score
 		list = append(list, exceptions(h)...)
 	}
 	if len(list) == 0 {
@@ -205,23 +206,23 @@ func remedy(v verdict) string {
 
 // exceptions names the parts in which a rule matched, or the whole rule where
 // its condition was about something that has no part.
-func exceptions(h hit) []exception {
+func exceptions(h message.Hit) []exception {
 	var list []exception
-	for _, s := range h.spots {
-		if !s.head {
+	for _, s := range h.Spots {
+		if !s.Head {
 			continue
 		}
-		if s.target == "" {
-			return []exception{{rule: h.rule}}
+		if s.Target == "" {
+			return []exception{{rule: h.Rule}}
 		}
-		e := exception{h.rule, s.target, ""}
-		if slices.Contains(named, s.target) && s.name != "" {
-			e.name = s.name
+		e := exception{h.Rule, s.Target, ""}
+		if slices.Contains(named, s.Target) && s.Name != "" {
+			e.name = s.Name
 		}
 		list = append(list, e)
 	}
 	if len(list) == 0 {
-		return []exception{{rule: h.rule}}
+		return []exception{{rule: h.Rule}}
 	}
 	return list
 }

@@ -8,19 +8,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon"
-)
-
-// A kind is how a body is read.
-type kind uint8
-
-const (
-	noBody kind = iota
-	form
-	multipartForm
-	jsonDoc
-	xmlDoc
-	plainText
-	opaque // not read at all
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // builtinTypes are CRS's own list and what ordinary applications need beyond.
@@ -70,7 +58,7 @@ func newMediaTypes(extra []string) (mediaTypes, error) {
 
 // kind says how a body of the given Content-Type is to be read, and its
 // boundary if it is a multipart form.
-func (t mediaTypes) kind(value string) (k kind, boundary string, err error) {
+func (t mediaTypes) kind(value string) (k message.Kind, boundary string, err error) {
 	for i := range len(value) {
 		if value[i] >= 0x80 {
 			return 0, "", errors.New("has characters that are not ASCII")
@@ -87,7 +75,7 @@ func (t mediaTypes) kind(value string) (k kind, boundary string, err error) {
 		return 0, "", fmt.Errorf("the charset %q is not accepted", cs)
 	}
 	k = kindOf(media)
-	if k == multipartForm {
+	if k == message.Multipart {
 		boundary, err = theBoundary(value, params["boundary"])
 	}
 	return k, boundary, err
@@ -102,23 +90,23 @@ func knownCharset(cs string) bool {
 	return false
 }
 
-func kindOf(media string) kind {
+func kindOf(media string) message.Kind {
 	_, sub, _ := strings.Cut(media, "/")
 	switch {
 	case media == "application/x-www-form-urlencoded":
-		return form
+		return message.Form
 	case media == "multipart/form-data":
-		return multipartForm
+		return message.Multipart
 	case strings.HasPrefix(media, "application/grpc"):
-		return opaque // framed, also if what is in the frames is JSON
+		return message.Opaque // framed, also if what is in the frames is JSON
 	case media == "application/csp-report", sub == "json", strings.HasSuffix(sub, "+json"), sub == "x-json":
-		return jsonDoc
+		return message.JSON
 	case sub == "xml", strings.HasSuffix(sub, "+xml"):
-		return xmlDoc
+		return message.XML
 	case strings.HasPrefix(media, "text/"), strings.HasSuffix(sub, "json"), strings.HasSuffix(sub, "json-seq"):
-		return plainText
+		return message.Text
 	default:
-		return opaque
+		return message.Opaque
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
+
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // Bounds of multipart forms.
@@ -17,18 +19,9 @@ const (
 
 // A partSink is told what a multipart form consists of. An error ends it.
 type partSink interface {
-	begin(p part) error
+	begin(p message.Part) error
 	data(b []byte) error // of the part that was begun last
 	end()
-}
-
-// A part is one part of a multipart form, without its content.
-type part struct {
-	name      string
-	file      bool
-	fileNames []string // every reading of the file name
-	header    []pair
-	size      int64
 }
 
 // A multipartReader reads a multipart/form-data body that is pushed into it.
@@ -174,7 +167,7 @@ func (r *multipartReader) stepHeader() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	r.file = p.file
+	r.file = p.File
 	if err := r.sink.begin(p); err != nil {
 		return false, err
 	}
@@ -209,8 +202,8 @@ func (r *multipartReader) stepContent() (bool, error) {
 }
 
 // parsePart reads the header of a part.
-func parsePart(text string) (part, error) {
-	var p part
+func parsePart(text string) (message.Part, error) {
+	var p message.Part
 	seen := map[string]bool{}
 	for line := range strings.SplitSeq(text, "\r\n") {
 		name, value, ok := strings.Cut(line, ":")
@@ -223,9 +216,9 @@ func parsePart(text string) (part, error) {
 		}
 		seen[name] = true
 		value = strings.Trim(value, " \t")
-		p.header = append(p.header, pair{name, value})
+		p.Header = append(p.Header, message.Pair{Name: name, Value: value})
 		if name == "Content-Disposition" {
-			if err := p.readDisposition(value); err != nil {
+			if err := readDisposition(&p, value); err != nil {
 				return p, err
 			}
 		}
@@ -256,7 +249,7 @@ func hasControls(s string) bool {
 
 // readDisposition reads the value of Content-Disposition (RFC 7578, section
 // 4.2). What parsers disagree about is an error.
-func (p *part) readDisposition(v string) error {
+func readDisposition(p *message.Part, v string) error {
 	kind, rest, _ := strings.Cut(v, ";")
 	if !strings.EqualFold(strings.Trim(kind, " \t"), "form-data") {
 		return errors.New("is a multipart form with a part that is not form-data")
@@ -280,11 +273,11 @@ func (p *part) readDisposition(v string) error {
 	if !ok || strings.Contains(name, `\`) {
 		return errors.New("is a multipart form with a part that has no plain name")
 	}
-	p.name = name
-	return p.readFileNames(params)
+	p.Name = name
+	return readFileNames(p, params)
 }
 
-func (p *part) readFileNames(params map[string]string) error {
+func readFileNames(p *message.Part, params map[string]string) error {
 	if ext, ok := params["filename*"]; ok {
 		charset, rest, ok1 := strings.Cut(ext, "'")
 		_, escaped, ok2 := strings.Cut(rest, "'")
@@ -292,22 +285,22 @@ func (p *part) readFileNames(params map[string]string) error {
 		if !ok1 || !ok2 || err != nil || !knownCharset(charset) {
 			return errors.New("is a multipart form with a malformed filename*")
 		}
-		p.addFileName(name)
+		addFileName(p, name)
 	}
-	p.addFileName(params["filename"])
+	addFileName(p, params["filename"])
 	return nil
 }
 
 // addFileName adds a file name and, where backslashes may escape, its other
 // reading. A part with an empty one is a field without a file.
-func (p *part) addFileName(name string) {
+func addFileName(p *message.Part, name string) {
 	if name == "" {
 		return
 	}
-	p.file = true
-	p.fileNames = append(p.fileNames, name)
+	p.File = true
+	p.FileNames = append(p.FileNames, name)
 	if plain := strings.ReplaceAll(name, `\`, ""); plain != name && plain != "" {
-		p.fileNames = append(p.fileNames, plain)
+		p.FileNames = append(p.FileNames, plain)
 	}
 }
 

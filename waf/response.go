@@ -13,26 +13,27 @@ import (
 	"github.com/andybalholm/brotli"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // responseWait is how long an answer of unknown length is held back until
 // enough of it is there to be judged. Answers that trickle are streams.
 const responseWait = 2 * time.Second
 
-func (g *Guard) judgeResponse(x exchange, res *http.Response) merlon.Decision {
-	a := &answer{status: res.StatusCode, proto: res.Proto, header: appendHeader(nil, res.Header)}
+func (g *Guard) judgeResponse(x message.Exchange, res *http.Response) merlon.Decision {
+	a := &message.Response{Status: res.StatusCode, Proto: res.Proto, Header: appendHeader(nil, res.Header)}
 	var s seen
 	if judged(res) {
 		head, whole := holdBack(res)
-		a.body = inflate(head, res.Header.Get("Content-Encoding"))
-		a.header = plainHeader(a.header)
-		s = seen{partly: !whole, inspected: int64(len(a.body)), total: res.ContentLength}
+		a.Body = inflate(head, res.Header.Get("Content-Encoding"))
+		a.Header = plainHeader(a.Header)
+		s = seen{partly: !whole, inspected: int64(len(a.Body)), total: res.ContentLength}
 	}
-	v, err := x.response(a)
+	v, err := x.Response(a)
 	if err != nil {
 		return merlon.Unable(err)
 	}
-	if v.deny {
+	if v.Deny {
 		d := merlon.Refuse(http.StatusBadGateway, ResponseLeak)
 		d.Findings = describe(v, responsePart)
 		d.Remedy = remedy(v)
@@ -45,19 +46,19 @@ func (g *Guard) judgeResponse(x exchange, res *http.Response) merlon.Decision {
 
 // plainHeader describes the body as the rules get it: not compressed, its type
 // spelt as they compare it.
-func plainHeader(h []pair) []pair {
-	h = slices.DeleteFunc(h, func(p pair) bool { return p.name == "Content-Encoding" })
+func plainHeader(h []message.Pair) []message.Pair {
+	h = slices.DeleteFunc(h, func(p message.Pair) bool { return p.Name == "Content-Encoding" })
 	for i, p := range h {
-		if p.name == "Content-Type" {
-			media, rest, _ := strings.Cut(p.value, ";")
-			h[i].value = strings.ToLower(strings.TrimSpace(media)) + ";" + rest
+		if p.Name == "Content-Type" {
+			media, rest, _ := strings.Cut(p.Value, ";")
+			h[i].Value = strings.ToLower(strings.TrimSpace(media)) + ";" + rest
 		}
 	}
 	return h
 }
 
-func responsePart(s spot) string {
-	if s.target == Response && s.name != "" {
+func responsePart(s message.Spot) string {
+	if s.Target == Response && s.Name != "" {
 		return "header of the answer"
 	}
 	return "answer"

@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // holdMax is how much of a streaming form is held back, beside the fields
@@ -14,10 +15,10 @@ const holdMax = 64 << 10
 type fields struct {
 	room      int64 // for fields and part headers together
 	most      int
-	parts     []part // begun since the last take
-	args      []pair // completed since the last take
-	file      bool   // the current part is a file
-	name      string // of the current part
+	parts     []message.Part // begun since the last take
+	args      []message.Pair // completed since the last take
+	file      bool           // the current part is a file
+	name      string         // of the current part
 	size      int64
 	text      []byte // of the current field
 	count     int    // fields begun
@@ -26,13 +27,13 @@ type fields struct {
 
 func newFields(limit int64, most int) *fields { return &fields{room: limit, most: most} }
 
-func (f *fields) begin(p part) error {
-	f.file, f.name, f.size, f.text = p.file, p.name, 0, nil
-	for _, h := range p.header {
-		f.room -= int64(len(h.name) + len(h.value))
+func (f *fields) begin(p message.Part) error {
+	f.file, f.name, f.size, f.text = p.File, p.Name, 0, nil
+	for _, h := range p.Header {
+		f.room -= int64(len(h.Name) + len(h.Value))
 	}
 	f.parts = append(f.parts, p)
-	if !p.file {
+	if !p.File {
 		f.count++
 	}
 	switch {
@@ -59,10 +60,10 @@ func (f *fields) data(b []byte) error {
 
 func (f *fields) end() {
 	if n := len(f.parts); n > 0 {
-		f.parts[n-1].size = f.size
+		f.parts[n-1].Size = f.size
 	}
 	if !f.file {
-		f.args = append(f.args, pair{f.name, string(f.text)})
+		f.args = append(f.args, message.Pair{Name: f.name, Value: string(f.text)})
 		f.text = nil
 	}
 }
@@ -71,22 +72,22 @@ func (f *fields) end() {
 func (f *fields) pending() bool { return len(f.parts)+len(f.args) > 0 }
 
 // take moves what has been collected into a body.
-func (f *fields) take(b *body) {
-	b.args, b.parts = f.args, f.parts
+func (f *fields) take(b *message.Body) {
+	b.Args, b.Parts = f.args, f.parts
 	f.args, f.parts = nil, nil
 }
 
 // watch reads the beginning of a long multipart form, and has the rest judged
 // while it streams: no byte of a field goes to the upstream before the field
 // has been judged.
-func (g *Guard) watch(r *merlon.Request, m *message, boundary string, head []byte) (seen, *merlon.Decision) {
+func (g *Guard) watch(r *merlon.Request, m *message.Request, boundary string, head []byte) (seen, *merlon.Decision) {
 	f := newFields(g.limit, g.arguments)
 	if err := newMultipartReader(boundary, f).feed(head); err != nil {
 		return seen{}, g.unparsable(err)
 	}
 	parts, args := len(f.parts), len(f.args)
-	f.take(&m.body)
-	s := &formStream{guard: g, message: *m, fields: newFields(g.limit, g.arguments), skipParts: parts, skipArgs: args}
+	f.take(&m.Body)
+	s := &formStream{guard: g, request: *m, fields: newFields(g.limit, g.arguments), skipParts: parts, skipArgs: args}
 	s.reader = newMultipartReader(boundary, s.fields)
 	r.WrapBody(func(src io.ReadCloser, refuse func(merlon.Decision) error) io.ReadCloser {
 		s.src, s.refuse = src, refuse
@@ -100,7 +101,7 @@ type formStream struct {
 	src     io.ReadCloser
 	refuse  func(merlon.Decision) error
 	guard   *Guard
-	message message
+	request message.Request
 	reader  *multipartReader
 	fields  *fields
 
@@ -108,7 +109,7 @@ type formStream struct {
 	skipParts, skipArgs int
 	// The score so far, and how much of each verdict's is the request head's.
 	score, headScore int
-	hits             []hit
+	hits             []message.Hit
 
 	held  []byte // read from src; [off:] is not delivered
 	off   int
@@ -195,43 +196,43 @@ func (s *formStream) skip() {
 }
 
 // begin takes over Check's verdict about the head.
-func (s *formStream) begin(v verdict) { s.score, s.hits, s.headScore = v.score, v.hits, -1 }
+func (s *formStream) begin(v message.Verdict) { s.score, s.hits, s.headScore = v.Score, v.Hits, -1 }
 
 // judge has the parts that are new judged, together with the request's head.
 // The scores add up over the whole form as if it had been judged at once.
 func (s *formStream) judge() *merlon.Decision {
 	if s.headScore < 0 {
-		s.message.body = body{kind: multipartForm}
+		s.request.Body = message.Body{Kind: message.Multipart}
 		v, err := s.ask()
 		if err != nil {
 			d := merlon.Unable(err)
 			return &d
 		}
-		s.headScore = v.score
+		s.headScore = v.Score
 	}
-	s.fields.take(&s.message.body)
+	s.fields.take(&s.request.Body)
 	v, err := s.ask()
 	if err != nil {
 		d := merlon.Unable(err)
 		return &d
 	}
-	s.score += max(0, v.score-s.headScore)
-	s.hits = append(s.hits, v.hits...)
-	if !v.deny && s.score < v.threshold {
+	s.score += max(0, v.Score-s.headScore)
+	s.hits = append(s.hits, v.Hits...)
+	if !v.Deny && s.score < v.Threshold {
 		return nil
 	}
-	v.score, v.hits = max(v.score, s.score), s.hits
-	d := s.guard.denied(&s.message, v)
+	v.Score, v.Hits = max(v.Score, s.score), s.hits
+	d := s.guard.denied(&s.request, v)
 	d.Close = true
 	return &d
 }
 
-func (s *formStream) ask() (verdict, error) {
-	x, v, err := s.guard.engine.request(&s.message)
+func (s *formStream) ask() (message.Verdict, error) {
+	x, v, err := s.guard.engine.Request(&s.request)
 	if err != nil {
 		return v, err
 	}
-	x.close()
+	x.Close()
 	return v, nil
 }
 

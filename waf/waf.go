@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // Config configures a [Guard]. The zero Config blocks at paranoia level 1.
@@ -132,7 +133,7 @@ type Guard struct {
 	arguments int
 	types     mediaTypes
 	excluded  exclusions
-	engine    evaluator
+	engine    message.Engine
 	responses bool
 
 	open sync.Map // *merlon.Request -> exchange, from Check to Done
@@ -200,19 +201,19 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if d != nil {
 		return *d
 	}
-	x, v, err := g.engine.request(m)
+	x, v, err := g.engine.Request(m)
 	if err != nil {
 		return merlon.Unable(err)
 	}
 	if seen.stream != nil {
 		seen.stream.begin(v)
 	}
-	if v.deny || !g.responses {
-		x.close()
+	if v.Deny || !g.responses {
+		x.Close()
 	} else {
 		g.open.Store(r, x)
 	}
-	if v.deny {
+	if v.Deny {
 		return g.denied(m, v)
 	}
 	d2 := merlon.Pass(Clean)
@@ -227,13 +228,13 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 	if !ok {
 		return merlon.Decision{Effect: merlon.Allow}
 	}
-	return g.judgeResponse(x.(exchange), res)
+	return g.judgeResponse(x.(message.Exchange), res)
 }
 
 // Done forgets the request.
 func (g *Guard) Done(r *merlon.Request, _ merlon.Outcome) {
 	if x, ok := g.open.LoadAndDelete(r); ok {
-		x.(exchange).close()
+		x.(message.Exchange).Close()
 	}
 }
 
