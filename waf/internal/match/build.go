@@ -1,0 +1,175 @@
+package match
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// maxTable is how many entries the rows of an Automaton have together, four
+// bytes each.
+const maxTable = 1 << 18
+
+// NewAutomaton makes an Automaton. The literal i has the number i; an empty
+// one is never found.
+func NewAutomaton(literals []string) *Automaton {
+	a := &Automaton{}
+	words := a.sortWords(literals)
+	a.classify(words)
+	ends := a.grow(words)
+	a.rows = min(uint32(len(a.label)), maxTable/a.width)
+	a.limit = a.rows * a.width
+	a.link(ends)
+	a.fill()
+	return a
+}
+
+// sortWords returns the different literals in order, folded, and notes the
+// numbers of each.
+func (a *Automaton) sortWords(literals []string) []string {
+	type numbered struct {
+		text string
+		num  int32
+	}
+	var all []numbered
+	for i, l := range literals {
+		if l != "" {
+			all = append(all, numbered{lower(l), int32(i)})
+		}
+	}
+	slices.SortFunc(all, func(x, y numbered) int {
+		return cmp.Or(strings.Compare(x.text, y.text), cmp.Compare(x.num, y.num))
+	})
+	var words []string
+	for i, l := range all {
+		if i == 0 || l.text != all[i-1].text {
+			words = append(words, l.text)
+			a.first = append(a.first, int32(i))
+		}
+		a.nums = append(a.nums, l.num)
+	}
+	a.first = append(a.first, int32(len(all)))
+	return words
+}
+
+// lower returns s with its capital ASCII letters made small.
+func lower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		b[i] = lowerByte(c)
+	}
+	return string(b)
+}
+
+func lowerByte(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// classify gives every byte that occurs in the words a class of its own, and
+// all others the class 0.
+func (a *Automaton) classify(words []string) {
+	var used ByteSet
+	for _, w := range words {
+		for i := 0; i < len(w); i++ {
+			used.Add(w[i])
+		}
+	}
+	a.width = 1
+	for c := range 256 {
+		if used.Has(byte(c)) {
+			a.class[c] = uint8(a.width)
+			a.width++
+		}
+	}
+	for c := 'A'; c <= 'Z'; c++ {
+		a.class[c] = a.class[c+'a'-'A']
+	}
+}
+
+// grow makes the states, those nearer to the root first and the children of
+// each beside each other, and returns for each the word that it is, or none.
+func (a *Automaton) grow(words []string) (ends []int32) {
+	// A state is the words from lo to hi, which begin with the same depth bytes.
+	type state struct{ lo, hi, depth int }
+	queue := []state{{0, len(words), 0}}
+	a.label = []uint8{0}
+	for i := 0; i < len(queue); i++ {
+		s := queue[i]
+		a.child = append(a.child, uint32(len(queue)))
+		end := int32(none)
+		if s.lo < s.hi && len(words[s.lo]) == s.depth { // the shortest is the first
+			end = int32(s.lo)
+			s.lo++
+		}
+		ends = append(ends, end)
+		for s.lo < s.hi {
+			c, hi := words[s.lo][s.depth], s.lo+1
+			for hi < s.hi && words[hi][s.depth] == c {
+				hi++
+			}
+			a.label = append(a.label, a.class[c])
+			queue = append(queue, state{s.lo, hi, s.depth + 1})
+			s.lo = hi
+		}
+	}
+	a.child = append(a.child, uint32(len(queue)))
+	return ends
+}
+
+// link finds for every state the longest other state that it ends with, and
+// the words that end in it. States nearer to the root have lower numbers, so
+// what it asks for is there.
+func (a *Automaton) link(ends []int32) {
+	a.fail = make([]uint32, len(a.label))
+	a.next = make([]int32, len(a.first)-1)
+	a.word = ends
+	for s := range uint32(len(a.label)) {
+		for k := a.child[s]; k < a.child[s+1]; k++ {
+			if s != 0 {
+				a.fail[k] = a.suffix(a.fail[s], a.label[k])
+			}
+		}
+		if s == 0 {
+			continue
+		}
+		rest := a.word[a.fail[s]]
+		if w := a.word[s]; w != none {
+			a.next[w] = rest
+		} else {
+			a.word[s] = rest
+		}
+	}
+}
+
+// suffix is where c leads from s or, if nowhere, from the longest state that s
+// ends with and that c leads on from.
+func (a *Automaton) suffix(s uint32, c uint8) uint32 {
+	for {
+		for k := a.child[s]; k < a.child[s+1]; k++ {
+			if a.label[k] == c {
+				return k
+			}
+		}
+		if s == 0 {
+			return 0
+		}
+		s = a.fail[s]
+	}
+}
+
+// fill makes the rows of the table.
+func (a *Automaton) fill() {
+	a.table = make([]uint32, a.limit)
+	for s := range a.rows {
+		row := a.table[s*a.width : (s+1)*a.width]
+		if s != 0 {
+			copy(row, a.table[a.fail[s]*a.width:])
+		}
+		for k := a.child[s]; k < a.child[s+1]; k++ {
+			row[a.label[k]] = a.entry(k)
+		}
+	}
+}
