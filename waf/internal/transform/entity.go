@@ -1,0 +1,135 @@
+package transform
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/html"
+)
+
+// longestEntity is longer than every name of an entity.
+const longestEntity = 40
+
+// htmlEntityDecode decodes references to characters as browsers do. It reports
+// a change if the length changes.
+func htmlEntityDecode(a *Arena, s string) (string, bool) {
+	i := strings.IndexByte(s, '&')
+	if i < 0 {
+		return s, false
+	}
+	// At worst five bytes become six.
+	d := append(a.room(len(s)+len(s)/5+1), s[:i]...)
+	for i < len(s) {
+		if s[i] != '&' {
+			d = append(d, s[i])
+			i++
+			continue
+		}
+		var n int
+		if i+1 < len(s) && s[i+1] == '#' {
+			d, n = numeric(d, s[i:])
+		} else {
+			d, n = named(d, s[i:])
+		}
+		i += n
+	}
+	v, _ := a.end(d, s)
+	return v, len(v) != len(s)
+}
+
+// numeric decodes "&#38;" or "&#x26;" at the start of s, and returns how long
+// it is. If there is none, the ampersand stays.
+func numeric(d []byte, s string) ([]byte, int) {
+	i, base := 2, rune(10)
+	if i < len(s) && s[i]|0x20 == 'x' {
+		i, base = 3, 16
+	}
+	start, r := i, rune(0)
+	for i < len(s) {
+		v := rune(hexValue[s[i]])
+		if v < 0 || v >= base {
+			break
+		}
+		if r <= utf8.MaxRune {
+			r = r*base + v
+		}
+		i++
+	}
+	if i == start {
+		return append(d, '&'), 1
+	}
+	if i < len(s) && s[i] == ';' {
+		i++
+	}
+	if 0x80 <= r && r <= 0x9f {
+		r = windows1252[r-0x80]
+	} else if r == 0 {
+		r = utf8.RuneError
+	}
+	return utf8.AppendRune(d, r), i
+}
+
+// windows1252 is what references to 0x80 to 0x9f mean.
+var windows1252 = [32]rune{
+	'€', '\u0081', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u008d', 'Ž', '\u008f',
+	'\u0090', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u009d', 'ž', 'Ÿ',
+}
+
+// named decodes "&amp;" or "&amp" at the start of s, and returns how long it
+// is. If there is none, the ampersand stays.
+func named(d []byte, s string) ([]byte, int) {
+	i := 1
+	for i < len(s) && i < longestEntity && isAlnum(s[i]) {
+		i++
+	}
+	if i < 3 { // none is that short
+		return append(d, '&'), 1
+	}
+	if i < len(s) && s[i] == ';' {
+		i++
+	}
+	name := s[:i]
+	if c := common(name[1:]); c != 0 {
+		return append(d, c), i
+	}
+	v := html.UnescapeString(name)
+	if v == name {
+		return append(d, '&'), 1
+	}
+	return append(d, v...), i
+}
+
+// common knows the names that stand for ASCII, for speed.
+func common(name string) byte {
+	switch name {
+	case "lt;", "lt", "LT;", "LT":
+		return '<'
+	case "gt;", "gt", "GT;", "GT":
+		return '>'
+	case "amp;", "amp", "AMP;", "AMP":
+		return '&'
+	case "quot;", "quot", "QUOT;", "QUOT":
+		return '"'
+	case "apos;":
+		return '\''
+	case "lpar;":
+		return '('
+	case "rpar;":
+		return ')'
+	case "colon;":
+		return ':'
+	case "semi;":
+		return ';'
+	case "sol;":
+		return '/'
+	case "equals;":
+		return '='
+	case "Tab;":
+		return '\t'
+	case "NewLine;":
+		return '\n'
+	}
+	return 0
+}
+
+func isAlnum(c byte) bool { return plain(c) && c != '*' }

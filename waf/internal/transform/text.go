@@ -1,0 +1,192 @@
+package transform
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// lowercase also makes U+FFFD of bytes that are no UTF-8, as uppercase does.
+func lowercase(a *Arena, s string) (string, bool) { return mapCase(a, s, 'A', unicode.ToLower) }
+
+func uppercase(a *Arena, s string) (string, bool) { return mapCase(a, s, 'a', unicode.ToUpper) }
+
+// mapCase maps the 26 letters from first on, and what is not ASCII by the
+// mapping.
+func mapCase(a *Arena, s string, first byte, mapping func(rune) rune) (string, bool) {
+	i, high := 0, byte(0)
+	for i < len(s) && s[i]-first > 25 && s[i] < utf8.RuneSelf {
+		i++
+	}
+	if i == len(s) {
+		return s, false
+	}
+	for j := i; j < len(s); j++ {
+		high |= s[j]
+	}
+	if high < utf8.RuneSelf {
+		d := a.room(len(s))[:len(s)]
+		copy(d, s[:i])
+		for ; i < len(s); i++ {
+			c := s[i]
+			if c-first <= 25 {
+				c ^= 0x20
+			}
+			d[i] = c
+		}
+		return a.take(d), true
+	}
+	d := append(a.room(3*len(s)), s[:i]...) // an invalid byte becomes three
+	for i < len(s) {
+		if c := s[i]; c < utf8.RuneSelf {
+			if c-first <= 25 {
+				c ^= 0x20
+			}
+			d = append(d, c)
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		d = utf8.AppendRune(d, mapping(r))
+		i += n
+	}
+	return a.end(d, s)
+}
+
+// removeWhitespace removes all of Unicode's white space. It also makes U+FFFD
+// of bytes that are no UTF-8, which it does not report.
+func removeWhitespace(a *Arena, s string) (string, bool) {
+	i := 0
+	for i < len(s) && !isSpace(s[i]) && s[i] < utf8.RuneSelf {
+		i++
+	}
+	if i == len(s) {
+		return s, false
+	}
+	d := append(a.room(len(s)+2*countHigh(s)), s[:i]...)
+	changed := false
+	for i < len(s) {
+		if c := s[i]; c < utf8.RuneSelf {
+			i++
+			if isSpace(c) {
+				changed = true
+			} else {
+				d = append(d, c)
+			}
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		i += n
+		if unicode.IsSpace(r) {
+			changed = true
+		} else {
+			d = utf8.AppendRune(d, r)
+		}
+	}
+	v, _ := a.end(d, s)
+	return v, changed
+}
+
+// compressWhitespace makes one space of each run of white space: ASCII's, and
+// U+0085 and U+00A0 in UTF-8, and the byte A0 on its own.
+func compressWhitespace(a *Arena, s string) (string, bool) {
+	d := a.room(len(s))[:len(s)]
+	n, in := 0, false
+	for i := 0; i < len(s); {
+		c, size := s[i], 1
+		space := isSpace(c)
+		if c >= utf8.RuneSelf {
+			var r rune
+			r, size = utf8.DecodeRuneInString(s[i:])
+			space = r == 0x85 || r == 0xa0 || c == 0xa0
+		}
+		if !space {
+			n += copy(d[n:], s[i:i+size])
+		} else if !in {
+			d[n] = ' '
+			n++
+		}
+		in = space
+		i += size
+	}
+	return a.end(d[:n], s)
+}
+
+// cmdLine undoes what hides a command from a reader and not from a shell.
+func cmdLine(a *Arena, s string) (string, bool) {
+	d := a.room(len(s))[:len(s)]
+	n, space := 0, false
+	for i := range len(s) {
+		c := s[i]
+		switch c {
+		case '"', '\'', '\\', '^':
+			continue
+		case ' ', ',', ';', '\t', '\r', '\n':
+			if space {
+				continue
+			}
+			c, space = ' ', true
+		case '/', '(':
+			if space {
+				n--
+			}
+			space = false
+		default:
+			if c-'A' <= 25 {
+				c |= 0x20
+			}
+			space = false
+		}
+		d[n] = c
+		n++
+	}
+	return a.end(d[:n], s)
+}
+
+func trim(a *Arena, s string) (string, bool) {
+	v, left := trimLeft(a, s)
+	v, right := trimRight(a, v)
+	return v, left || right
+}
+
+func trimLeft(_ *Arena, s string) (string, bool) {
+	i := 0
+	for i < len(s) && isSpace(s[i]) {
+		i++
+	}
+	return s[i:], i > 0
+}
+
+func trimRight(_ *Arena, s string) (string, bool) {
+	n := len(s)
+	for n > 0 && isSpace(s[n-1]) {
+		n--
+	}
+	return s[:n], n < len(s)
+}
+
+func removeNulls(a *Arena, s string) (string, bool) {
+	if strings.IndexByte(s, 0) < 0 {
+		return s, false
+	}
+	d := a.room(len(s))
+	for i := range len(s) {
+		if s[i] != 0 {
+			d = append(d, s[i])
+		}
+	}
+	return a.take(d), true
+}
+
+func replaceNulls(a *Arena, s string) (string, bool) {
+	if strings.IndexByte(s, 0) < 0 {
+		return s, false
+	}
+	d := append(a.room(len(s)), s...)
+	for i, c := range d {
+		if c == 0 {
+			d[i] = ' '
+		}
+	}
+	return a.take(d), true
+}
