@@ -8,6 +8,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/waf/internal/message"
+	"github.com/merlon-dev/merlon/waf/internal/ruleset"
 )
 
 // An Exclude turns rules off, by number or by tag: wholly, or for one part of
@@ -116,16 +117,6 @@ func (x exclusions) off(rule int) bool {
 	return false
 }
 
-// protected rules set the score up or act on it. Without them nothing would
-// be judged at all, which is what monitor and off are for.
-func protected(id int) bool {
-	switch id / 1000 {
-	case 901, 949, 959, 980:
-		return true
-	}
-	return false
-}
-
 // newExclusions checks the settings against the rules that are loaded.
 func newExclusions(list []Exclude, loaded map[int]message.RuleInfo) (exclusions, []error) {
 	var out exclusions
@@ -144,7 +135,7 @@ func newExclusions(list []Exclude, loaded map[int]message.RuleInfo) (exclusions,
 		for _, id := range x.Rule {
 			if _, ok := loaded[id]; !ok && id != ruleDoctype {
 				bad(".rule", strconv.Itoa(id), "must be the number of a rule that is loaded")
-			} else if protected(id) {
+			} else if ruleset.Scoring(id) {
 				bad(".rule", strconv.Itoa(id), "must not be a rule that adds up or acts on the score; use monitor or off")
 			}
 			e.rules = append(e.rules, id)
@@ -168,7 +159,7 @@ func newExclusions(list []Exclude, loaded map[int]message.RuleInfo) (exclusions,
 func withTag(loaded map[int]message.RuleInfo, tag string) []int {
 	var ids []int
 	for id, info := range loaded {
-		if slices.Contains(info.Tags, tag) && !protected(id) {
+		if slices.Contains(info.Tags, tag) && !ruleset.Scoring(id) {
 			ids = append(ids, id)
 		}
 	}
@@ -182,4 +173,59 @@ func joinTargets(list []Target) string {
 		s[i] = string(t)
 	}
 	return strings.Join(s, ", ")
+}
+
+// sources writes the exclusions, each as rules that are read last. Rules are
+// removed after all else: a rule that is gone has no targets to change.
+func (x exclusions) sources() []ruleset.Source {
+	var narrowed, removed []ruleset.Source
+	for i, e := range x {
+		s := ruleset.Source{Setting: fmt.Sprintf("exclude[%d]", i)}
+		for _, id := range e.rules {
+			if e.target != "" {
+				s.Text += fmt.Sprintf("SecRuleUpdateTargetById %d \"%s\"\n", id, e.variables())
+			} else if id != ruleDoctype {
+				s.Text += fmt.Sprintf("SecRuleRemoveById %d\n", id)
+			}
+		}
+		switch {
+		case s.Text == "":
+		case e.target != "":
+			narrowed = append(narrowed, s)
+		default:
+			removed = append(removed, s)
+		}
+	}
+	return append(narrowed, removed...)
+}
+
+// variables lists what the rules shall not look at.
+func (e exclusion) variables() string {
+	var vars []string
+	for _, v := range ruleset.Variables(e.target) {
+		s := "!" + v
+		if e.name != "" {
+			s += ":/^" + namePattern(e.name) + "$/"
+		}
+		vars = append(vars, s)
+	}
+	return strings.Join(vars, "|")
+}
+
+// namePattern spells a name so that nothing in it has a meaning to SecLang or
+// to regular expressions. Coraza compares it with the lower-case name.
+func namePattern(name string) string {
+	var b strings.Builder
+	b.WriteString("(?s)")
+	for _, r := range strings.ToLower(name) {
+		switch {
+		case r == '*':
+			b.WriteString(".*")
+		case r < 0x80 && isAlnum(byte(r)):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\x{%x}`, r)
+		}
+	}
+	return b.String()
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/types"
 
+	reference "github.com/merlon-dev/merlon/waf/internal/coraza"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
@@ -17,7 +18,11 @@ func Reference(c Config) (coraza.WAF, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compile(c, directives(c, t), nil, func(types.RuleMetadata) {})
+	rules, err := sources(c, t)
+	if err != nil {
+		return nil, err
+	}
+	return reference.Compile(rules, func(types.RuleMetadata) {})
 }
 
 // ReadMultipart reads a form that is pushed in pieces, and shows its parts.

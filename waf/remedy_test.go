@@ -147,4 +147,7 @@ func TestExclusions(t *testing.T) {
 		{Name: "whole target", Request: attack, Want: waf.Clean},
 		{Name: "names are another", Request: "GET /?%3Cscript%3Ealert(1)%3C/script%3E=1\n" + browser, Want: waf.Attack, Status: 403},
 	})
+	run(t, waf.Config{Exclude: []waf.Exclude{{Tag: "attack-xss"}, {Rule: waf.RuleIDs{941110}, Target: waf.Args}}}, []merlontest.Case{
+		{Name: "off wholly and in part", Request: get("<script>location</script>"), Want: waf.Clean},
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/coraza"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
@@ -164,13 +165,33 @@ func New(c Config) (*Guard, error) {
 		return nil, err
 	}
 	g.types = types
-	e, err := newCoraza(c, types)
-	if err != nil {
+	if err := g.load(c); err != nil {
 		return nil, err
 	}
-	g.engine = e
-	g.excluded = e.excluded
 	return g, nil
+}
+
+// load compiles the rules: once to know them, and again if any are excluded.
+func (g *Guard) load(c Config) error {
+	rules, err := sources(c, g.types)
+	if err != nil {
+		return err
+	}
+	engine, err := coraza.New(rules)
+	if err != nil {
+		return err
+	}
+	x, errs := newExclusions(c.Exclude, engine.Rules())
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if changes := x.sources(); len(changes) > 0 {
+		if engine, err = coraza.New(append(rules, changes...)); err != nil {
+			return err
+		}
+	}
+	g.engine, g.excluded = engine, x
+	return nil
 }
 
 func (c Config) withDefaults() Config {

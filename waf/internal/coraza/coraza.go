@@ -1,57 +1,39 @@
-package waf
+// Package coraza judges messages by Coraza: the reference that every verdict
+// is measured by.
+//
+// Coraza parses only the request line, the query string and cookies; bodies
+// are handed over as they were parsed, and nothing is written to disk.
+package coraza
 
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
-	"github.com/corazawaf/coraza/v3"
+	corazawaf "github.com/corazawaf/coraza/v3"
 	"github.com/corazawaf/coraza/v3/collection"
-	"github.com/corazawaf/coraza/v3/experimental"
 	"github.com/corazawaf/coraza/v3/experimental/plugins/plugintypes"
 	"github.com/corazawaf/coraza/v3/types"
 
-	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/waf/internal/message"
+	"github.com/merlon-dev/merlon/waf/internal/ruleset"
 )
 
-// corazaEngine is the evaluator that embeds Coraza.
-type corazaEngine struct {
-	waf      coraza.WAF
-	rules    map[int]message.RuleInfo
-	excluded exclusions
-	off      []int // rules that no transaction shall run
+// An Engine is Coraza with a rule set.
+type Engine struct {
+	waf   corazawaf.WAF
+	rules map[int]message.RuleInfo
 }
 
-func newCoraza(c Config, t mediaTypes) (*corazaEngine, error) {
-	e := &corazaEngine{rules: map[int]message.RuleInfo{}}
-	build := func(directives string, x exclusions) error {
-		clear(e.rules)
-		waf, err := compile(c, directives, x, func(r types.RuleMetadata) {
-			e.rules[r.ID()] = message.RuleInfo{Tags: r.Tags(), Score: scoreOf(r)}
-		})
-		e.waf = waf
-		return err
-	}
-	setup := directives(c, t)
-	if err := build(setup, nil); err != nil {
+// New compiles a rule set, which takes a few hundred milliseconds.
+func New(sources []ruleset.Source) (*Engine, error) {
+	e := &Engine{rules: map[int]message.RuleInfo{}}
+	var err error
+	e.waf, err = Compile(sources, func(r types.RuleMetadata) {
+		e.rules[r.ID()] = message.RuleInfo{Tags: r.Tags(), Score: scoreOf(r)}
+	})
+	if err != nil {
 		return nil, err
-	}
-	x, errs := newExclusions(c.Exclude, e.rules)
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	e.excluded = x
-	if slices.ContainsFunc(x, func(x exclusion) bool { return x.target != "" }) {
-		if err := build(setup, x); err != nil {
-			return nil, err
-		}
-	}
-	for _, one := range x {
-		if one.target == "" {
-			e.off = append(e.off, one.rules...)
-		}
 	}
 	return e, nil
 }
@@ -59,7 +41,7 @@ func newCoraza(c Config, t mediaTypes) (*corazaEngine, error) {
 // scoreOf returns what one match of a rule adds to an anomaly score, as the
 // CRS ties it to the severity.
 func scoreOf(r types.RuleMetadata) int {
-	if !strings.Contains(r.Raw(), "anomaly_score_pl") || protected(r.ID()) {
+	if !strings.Contains(r.Raw(), "anomaly_score_pl") || ruleset.Scoring(r.ID()) {
 		return 0
 	}
 	switch r.Severity() {
@@ -80,7 +62,6 @@ func scoreOf(r types.RuleMetadata) int {
 type txn interface {
 	types.Transaction
 	plugintypes.TransactionState
-	RemoveRuleByID(id int)
 }
 
 // A settable is a variable of one value that a body processor sets.
@@ -88,19 +69,16 @@ type settable interface{ Set(value string) }
 
 func set(v collection.Single, value string) { v.(settable).Set(value) }
 
-// Rules implements message.Engine.
-func (e *corazaEngine) Rules() map[int]message.RuleInfo { return e.rules }
+// Rules implements message.Engine. Rules that were removed are among them.
+func (e *Engine) Rules() map[int]message.RuleInfo { return e.rules }
 
 // Request implements message.Engine.
-func (e *corazaEngine) Request(m *message.Request) (message.Exchange, message.Verdict, error) {
+func (e *Engine) Request(m *message.Request) (message.Exchange, message.Verdict, error) {
 	tx, ok := e.waf.NewTransaction().(txn)
 	if !ok {
 		return nil, message.Verdict{}, errors.New("the rule engine has changed")
 	}
-	x := &corazaExchange{engine: e, tx: tx}
-	for _, id := range e.off {
-		tx.RemoveRuleByID(id)
-	}
+	x := &exchange{engine: e, tx: tx}
 	tx.ProcessConnection(m.Client, m.Port, "", 0)
 	tx.ProcessURI(m.URI, m.Method, m.Proto)
 	separate(tx.Variables().ArgsGet())
@@ -197,15 +175,15 @@ func separate(c collection.Map) {
 	}
 }
 
-// corazaExchange is one transaction.
-type corazaExchange struct {
-	engine *corazaEngine
+// An exchange is one transaction.
+type exchange struct {
+	engine *Engine
 	tx     txn
 	judged int // how many matches belong to the request
 }
 
 // Response implements message.Exchange.
-func (x *corazaExchange) Response(a *message.Response) (message.Verdict, error) {
+func (x *exchange) Response(a *message.Response) (message.Verdict, error) {
 	for _, h := range a.Header {
 		x.tx.AddResponseHeader(fresh(h.Name), h.Value)
 	}
@@ -230,12 +208,12 @@ func (x *corazaExchange) Response(a *message.Response) (message.Verdict, error) 
 }
 
 // Close implements message.Exchange.
-func (x *corazaExchange) Close() {
+func (x *exchange) Close() {
 	_ = x.tx.Close() // removes temporary files; there are none
 }
 
 // fill reads what matched, from the given match on.
-func (x *corazaExchange) fill(v *message.Verdict, it *types.Interruption, from int) {
+func (x *exchange) fill(v *message.Verdict, it *types.Interruption, from int) {
 	if it != nil && it.Action != "allow" && it.Action != "pass" {
 		v.Deny, v.By = true, it.RuleID
 	}
@@ -251,7 +229,7 @@ func (x *corazaExchange) fill(v *message.Verdict, it *types.Interruption, from i
 	for _, mr := range matched {
 		id := mr.Rule().ID()
 		score := x.engine.rules[id].Score
-		if score == 0 && (id != v.By || protected(id)) {
+		if score == 0 && (id != v.By || ruleset.Scoring(id)) {
 			continue
 		}
 		h := message.Hit{Rule: id, Message: mr.Message()}
@@ -259,7 +237,7 @@ func (x *corazaExchange) fill(v *message.Verdict, it *types.Interruption, from i
 		for _, d := range mr.MatchedDatas() {
 			last = max(last, d.ChainLevel())
 			h.Spots = append(h.Spots, message.Spot{
-				Target: targetOf(d.Variable()), Name: d.Key(), Value: d.Value(), Head: d.ChainLevel() == 0,
+				Target: ruleset.TargetOf(d.Variable().Name()), Name: d.Key(), Value: d.Value(), Head: d.ChainLevel() == 0,
 			})
 		}
 		for _, d := range mr.MatchedDatas() {
@@ -287,30 +265,4 @@ func atoi(s string) int {
 		n = n*10 + int(c-'0')
 	}
 	return n
-}
-
-// compile builds Coraza from the set-up, the operator's files, the CRS and the
-// exclusions.
-func compile(c Config, setup string, x exclusions, observe func(types.RuleMetadata)) (coraza.WAF, error) {
-	files := &ruleFiles{}
-	conf := coraza.NewWAFConfig().WithRootFS(files).WithDirectives(setup)
-	var errs []error
-	conf = files.add(conf, "rules", c.Rules, &errs)
-	conf = conf.WithDirectives("Include @owasp_crs/*.conf")
-	conf = files.add(conf, "rules_after", c.RulesAfter, &errs)
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	if s := x.directives(); s != "" {
-		conf = conf.WithDirectives(s)
-	}
-	conf = conf.WithDirectives(enforced(c))
-	waf, err := coraza.NewWAF(experimental.WAFConfigWithRuleObserver(conf, observe))
-	if err != nil {
-		if s := files.reading; s != nil {
-			return nil, merlon.BadSetting(s.setting, s.place, reasonOf(err))
-		}
-		return nil, fmt.Errorf("the rules cannot be loaded: %w", err)
-	}
-	return waf, nil
 }
