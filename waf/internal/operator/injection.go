@@ -1,0 +1,41 @@
+package operator
+
+import (
+	"strings"
+
+	"github.com/corazawaf/libinjection-go"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
+)
+
+// xss is @detectXSS.
+type xss struct{}
+
+// Match first asks for what no find can be without: the states of
+// libinjection's parser in which it finds anything are entered with "<", or,
+// for values of attributes, with "=".
+func (xss) Match(value, _ string) bool {
+	if strings.IndexByte(value, '<') < 0 && strings.IndexByte(value, '=') < 0 {
+		return false
+	}
+	return libinjection.IsXSS(value)
+}
+
+func (xss) Required() match.Requirement { return needs(setOf("<=")) }
+
+// sqli is @detectSQLi.
+type sqli struct{}
+
+func (sqli) Match(value, _ string) bool {
+	found, _ := libinjection.IsSQLi(value)
+	return found
+}
+
+// Capture sets the fingerprint.
+func (sqli) Capture(value, _ string, c *Captures) bool {
+	found, fingerprint := libinjection.IsSQLi(value)
+	if found {
+		c.set(0, fingerprint)
+	}
+	return found
+}
