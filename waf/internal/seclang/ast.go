@@ -34,11 +34,13 @@ type Rule struct {
 	Log      bool
 
 	Disruptive Disruptive
-	Status     int    // of Deny, Drop and Redirect
+	Status     int    // of Deny, Drop and Redirect; never 0 for them
 	Location   string // of Redirect
 	Allow      AllowScope
 	Skip       int    // how many rules to skip on a match
 	SkipAfter  string // the marker to skip to on a match
+
+	source int // where it was read, for errors found later
 }
 
 // A Disruptive is what a rule does with a request that it matches.
@@ -81,8 +83,9 @@ type Operator struct {
 	Name    string // without @, in canonical spelling: "rx", "pmFromFile"
 	Negated bool
 	Arg     Macro
-	// Lines are the entries of the file that a …FromFile operator names,
-	// without comments and empty lines.
+	// Lines are the entries of the file or SecDataset that a …FromFile or
+	// …FromDataset operator names, without comments and empty lines. The
+	// operator is called …FromFile in both cases.
 	Lines []string
 }
 
@@ -91,6 +94,8 @@ type Target struct {
 	Var   Variable
 	Count bool // & : the number of values, as one value
 	Selector
+	// Except are compared with the lower-case key, also of variables that are
+	// case-sensitive; their own Keys are lower-case, their patterns may not be.
 	Except []Selector
 }
 
@@ -118,7 +123,8 @@ type Ctl struct {
 	Value string
 	// From and To are the range of rule numbers of …ById.
 	From, To int
-	// Target is what a ruleRemoveTarget… removes.
+	// Target is what a ruleRemoveTarget… removes, with a Selector like those
+	// of Target.Except.
 	Target Variable
 	Selector
 }

@@ -91,14 +91,20 @@ func (v Variable) String() string {
 	return "UNKNOWN"
 }
 
-// Lookup finds a variable by its name, in any case.
-func Lookup(name string) (Variable, bool) {
+var byName = func() map[string]Variable {
+	m := make(map[string]Variable, numVariables)
 	for v, n := range names {
-		if n != "" && strings.EqualFold(n, name) {
-			return Variable(v), true
+		if n != "" {
+			m[n] = Variable(v)
 		}
 	}
-	return Unknown, false
+	return m
+}()
+
+// Lookup finds a variable by its name, in any case.
+func Lookup(name string) (Variable, bool) {
+	v, ok := byName[strings.ToUpper(name)]
+	return v, ok
 }
 
 // Keyed reports whether the variable has values under keys, of which a rule
