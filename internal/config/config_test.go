@@ -44,6 +44,7 @@ func TestMistakesHaveAPlace(t *testing.T) {
 		{"a list for a section", "csrf: [a]", "f:1:7: csrf: must be settings of the form key: value"},
 		{"a list at the top", "- a", "f:1:1: must be settings of the form key: value"},
 		{"text at the top", "hello", "f:1:1: must be settings of the form key: value"},
+		{"line ends of two characters", "data: \"a\r\n  b\"\r\n# c\r\nx: 1", "f:4:1: x: unknown setting"},
 		{"broken syntax", "sites:\n  - host: a\n  upstream: x", "f:3:3: "},
 		{"several documents", "data: a\n---\ndata: b", "f:3:1: must be one YAML document, not several"},
 		{"a host that is a mapping", "sites: [{host: {a: b}}]", "f:1:17: sites[0].host: must be text or a list of texts"},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type decoder struct {
 
 // parse returns the one document of a file, or nil for an empty one.
 func (d *decoder) parse(text []byte) ast.Node {
+	// The library counts some line ends of two characters twice.
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	// A key that stands twice is for mapping to tell, with its name.
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
