@@ -1,6 +1,7 @@
 package match
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
@@ -21,6 +22,7 @@ type Regexp struct {
 	bytes    bool // reads bytes, not characters
 	groups   int
 	required Requirement
+	dfa      *dfa // nil if the pattern is too large for one
 	// find is made when it is first needed: most patterns of a rule set never
 	// come that far, and it is by far the largest part.
 	find func() finder
@@ -41,6 +43,14 @@ func Compile(expr string) (*Regexp, error) {
 		return nil, fmt.Errorf("@rx %.200q: %w", expr, err)
 	}
 	r.groups = tree.MaxCap()
+	r.required = requirement(tree, r.bytes)
+	n, err := newNFA(tree, r.bytes)
+	switch {
+	case err == nil:
+		r.dfa = newDFA(n)
+	case !errors.Is(err, errTooLarge):
+		return nil, fmt.Errorf("@rx %.200q: %w", expr, err)
+	}
 	if r.bytes {
 		r.find = sync.OnceValue(func() finder { return binaryregexp.MustCompile(expr) })
 	} else {
@@ -78,13 +88,23 @@ func translate(from *binary.Regexp) *syntax.Regexp {
 }
 
 // Match tells whether the pattern matches s anywhere.
-func (r *Regexp) Match(s string) bool { return r.find().MatchString(s) }
+func (r *Regexp) Match(s string) bool {
+	if r.dfa != nil {
+		if found, ok := r.dfa.match(s); ok {
+			return found
+		}
+	}
+	return r.find().MatchString(s)
+}
 
 // Submatch is Match with the texts of the groups, appended to dst: of the
 // match that regexp finds, the leftmost and there the first. At most the first
 // nine are told, the whole match being one; a group that did not take part is
 // empty.
 func (r *Regexp) Submatch(s string, dst []string) ([]string, bool) {
+	if !r.Match(s) { // much the cheaper question
+		return dst, false
+	}
 	at := r.find().FindStringSubmatchIndex(s)
 	if at == nil {
 		return dst, false

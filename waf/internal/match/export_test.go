@@ -1,0 +1,21 @@
+package match
+
+import "regexp/syntax"
+
+// Tree is the pattern's syntax tree.
+func (r *Regexp) Tree() *syntax.Regexp {
+	tree, err := r.parse()
+	if err != nil {
+		panic(err)
+	}
+	return tree
+}
+
+// HasDFA tells whether the pattern is small enough for an automaton.
+func (r *Regexp) HasDFA() bool { return r.dfa != nil }
+
+// Size is the bytes that the states of the automaton take, and their number.
+func (r *Regexp) Size() (bytes, states int) {
+	t := r.dfa.cur.Load()
+	return len(t.next)*4 + 2*t.size, len(t.keys) - 1
+}
