@@ -16,7 +16,7 @@ import (
 var layers = []string{
 	".",
 	"secrets ledger merlontest",
-	"certs upstream headers mask origin limit waf csrf access payload schema egress sandbox sqlguard seal backup identity/*",
+	"record certs upstream headers mask origin limit waf csrf access payload schema egress sandbox sqlguard seal backup identity/*",
 	"identity",
 	"audit prove",
 	"internal/store internal/config",

@@ -269,22 +269,32 @@ var cutSecret = regexp.MustCompile(`[0-9 -]{4,}$|[A-Za-z0-9_+/=.-]{8,}$`)
 // is named like a secret and what looks like one.
 func redact(s string, limit int) string {
 	isCut := len(s) > limit
-	s = cutTo(s, limit)
-	for i := range looks {
-		if slices.ContainsFunc(looks[i].hints, func(h string) bool { return strings.Contains(s, h) }) {
-			s = looks[i].re.ReplaceAllString(s, looks[i].with)
-		}
-	}
-	s = redactCards(redactPairs(s))
+	s = redactWith(cutTo(s, limit), nil)
 	if isCut {
 		s = cutSecret.ReplaceAllString(s, "[cut]")
 	}
 	return s
 }
 
+// redactWith takes the secrets out of s. What stands in their place is made by
+// mask, or if that is nil says that something was there.
+func redactWith(s string, mask func(string) string) string {
+	for i := range looks {
+		l := &looks[i]
+		switch {
+		case !slices.ContainsFunc(l.hints, func(h string) bool { return strings.Contains(s, h) }):
+		case mask == nil:
+			s = l.re.ReplaceAllString(s, l.with)
+		default:
+			s = l.re.ReplaceAllStringFunc(s, mask)
+		}
+	}
+	return redactCards(redactPairs(s, mask), mask)
+}
+
 // redactPairs hides the values in name=value, "name": "value" and the like
 // where the name is a secret's.
-func redactPairs(s string) string {
+func redactPairs(s string, mask func(string) string) string {
 	var b strings.Builder
 	done := 0 // s[:done] is in b
 	for i := 0; i < len(s); i++ {
@@ -298,7 +308,11 @@ func redactPairs(s string) string {
 		from, to := valueAfter(s, i, bareName(name))
 		if from < to {
 			b.WriteString(s[done:from])
-			b.WriteString(hidden)
+			if mask == nil {
+				b.WriteString(hidden)
+			} else {
+				b.WriteString(mask(s[from:to]))
+			}
 			done, i = to, to-1
 		}
 	}
@@ -379,7 +393,7 @@ func indexAny(s, chars string) int {
 // 13 to 19 digits with no others next to them, single spaces or hyphens
 // between them, that begin as card numbers do and pass the Luhn check
 // (ISO/IEC 7812-1).
-func redactCards(s string) string {
+func redactCards(s string, mask func(string) string) string {
 	var b strings.Builder
 	done := 0
 	for i := 0; i < len(s); i++ {
@@ -393,9 +407,11 @@ func redactCards(s string) string {
 				continue
 			}
 			b.WriteString(s[done:i])
-			b.WriteString("[card *")
-			b.Write(digits[n-4 : n])
-			b.WriteByte(']')
+			if mask == nil {
+				b.WriteString("[card *" + string(digits[n-4:n]) + "]")
+			} else {
+				b.WriteString(mask(s[i:stop]))
+			}
 			done, i = stop, stop-1
 			break
 		}
@@ -441,3 +457,15 @@ func luhn(digits []byte) bool {
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// SecretName reports whether the log takes out the value of a parameter, field
+// or header of this name.
+func SecretName(name string) bool { return secretName(name) }
+
+// Mask returns text with everything that the log would take out of it, be it
+// named like a secret or look like one, replaced by what mask makes of it.
+func Mask(text string, mask func(string) string) string { return redactWith(text, mask) }
+
+// Unescape undoes up to three layers of percent-encoding, and leaves alone
+// what is not one.
+func Unescape(s string) string { return unescape(s) }
