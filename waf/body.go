@@ -1,7 +1,6 @@
 package waf
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/body"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
@@ -45,7 +45,7 @@ func (g *Guard) readBody(r *merlon.Request, m *message.Request) (seen, *merlon.D
 	if k == message.Opaque {
 		return seen{partly: true, total: r.ContentLength}, nil
 	}
-	coding, err := contentCoding(r.Header["Content-Encoding"])
+	coding, err := body.Coding(r.Header["Content-Encoding"])
 	if err != nil {
 		return seen{}, refuse(http.StatusUnsupportedMediaType, Encoding, err)
 	}
@@ -68,20 +68,22 @@ func (g *Guard) readBody(r *merlon.Request, m *message.Request) (seen, *merlon.D
 	}
 	var runs []message.Pair
 	if coding != "" {
-		plain, err := decode(coding, head, g.limit)
+		plain, err := body.Decode(coding, head, g.limit)
 		if err != nil {
 			return seen{}, g.undecodable(err)
 		}
 		if k != message.JSON && k != message.XML {
-			runs = readable(head, plain)
+			runs = body.Readable(head, plain)
 		}
 		head = plain
 	}
-	err = parse(&m.Body, boundary, head, g.limit, g.arguments, !g.excluded.off(ruleDoctype))
+	o := body.Options{Boundary: boundary, Limit: g.limit, Most: g.arguments, RefuseDoctype: !g.excluded.off(ruleDoctype)}
+	err = body.Parse(&m.Body, head, o)
 	m.Body.Args = append(m.Body.Args, runs...)
-	if errors.Is(err, errTooMany) {
+	if errors.Is(err, body.ErrTooMany) {
 		all := message.Body{Kind: k}
-		if parse(&all, boundary, head, g.limit, maxArguments, false) != nil {
+		o.Most, o.RefuseDoctype = maxArguments, false
+		if body.Parse(&all, head, o) != nil {
 			return seen{}, g.tooMany("body", 0)
 		}
 		return seen{}, g.tooMany("body", max(len(all.Args), len(all.Texts)))
@@ -96,7 +98,7 @@ func (g *Guard) readBody(r *merlon.Request, m *message.Request) (seen, *merlon.D
 func (g *Guard) declared(r *merlon.Request) (message.Kind, string, *merlon.Decision) {
 	fields := r.Header["Content-Type"]
 	if len(fields) == 1 && fields[0] != "" {
-		k, boundary, err := g.types.kind(fields[0])
+		k, boundary, err := g.types.Kind(fields[0])
 		if err == nil {
 			return k, boundary, nil
 		}
@@ -134,36 +136,6 @@ func emptyBody(r *merlon.Request) *merlon.Decision {
 	return nil
 }
 
-// parse reads a whole body. most bounds the number of values.
-func parse(b *message.Body, boundary string, text []byte, limit int64, most int, refuseDoctype bool) error {
-	switch b.Kind {
-	case message.Form, message.Text:
-		b.Text = string(text)
-		return parseForm(b, b.Text, most)
-	case message.JSON:
-		return parseJSON(b, string(text), most)
-	case message.XML:
-		return parseXML(b, text, most, refuseDoctype)
-	case message.Multipart:
-		f := newFields(limit, most)
-		p := newMultipartReader(boundary, f)
-		if err := p.feed(text); err != nil {
-			return err
-		}
-		if err := p.finish(); err != nil {
-			return err
-		}
-		f.take(b)
-	}
-	return nil
-}
-
-var (
-	errTooMany = errors.New("more values than are inspected")
-	errTooLong = errors.New("longer than what is inspected")
-	errDoctype = errors.New("has a document type declaration, which can hide text from inspection")
-)
-
 func refuse(status int, reason merlon.Reason, err error) *merlon.Decision {
 	d := merlon.Refuse(status, reason)
 	d.Err = err
@@ -197,7 +169,7 @@ func (g *Guard) badType(value string, err error) *merlon.Decision {
 	d.Findings = []merlon.Finding{{Part: `header "Content-Type"`, Value: shorten(value), Message: err.Error()}}
 	media, _, _ := strings.Cut(value, ";")
 	media = strings.ToLower(strings.TrimSpace(media))
-	if typePattern.MatchString(media) && !strings.Contains(media, "*") && !g.types.allowed.MatchString(media) {
+	if g.types.Addable(media) {
 		d.Remedy = "waf:\n  content_types: [" + yamlScalar(media) + "]"
 	}
 	return d
@@ -212,14 +184,14 @@ func (g *Guard) noType() *merlon.Decision {
 
 func (g *Guard) unparsable(err error) *merlon.Decision {
 	switch {
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, body.ErrTooLong):
 		return g.tooLarge(0)
-	case errors.Is(err, errTooMany):
+	case errors.Is(err, body.ErrTooMany):
 		return g.tooMany("body", 0)
 	}
 	d := refuse(http.StatusBadRequest, Malformed, err)
 	d.Findings = []merlon.Finding{{Part: "body", Message: err.Error()}}
-	if errors.Is(err, errDoctype) {
+	if errors.Is(err, body.ErrDoctype) {
 		d.Findings[0].Rule = strconv.Itoa(ruleDoctype)
 		d.Remedy = fmt.Sprintf("waf:\n  exclude:\n    - {rule: %d}", ruleDoctype)
 	}
@@ -227,7 +199,7 @@ func (g *Guard) unparsable(err error) *merlon.Decision {
 }
 
 func (g *Guard) undecodable(err error) *merlon.Decision {
-	if errors.Is(err, errTooLong) || errors.Is(err, errBomb) {
+	if errors.Is(err, body.ErrTooLong) || errors.Is(err, body.ErrBomb) {
 		d := refuse(http.StatusRequestEntityTooLarge, TooLarge, err)
 		d.Findings = []merlon.Finding{{Part: "compressed body", Message: err.Error()}}
 		return d
@@ -235,54 +207,4 @@ func (g *Guard) undecodable(err error) *merlon.Decision {
 	d := refuse(http.StatusBadRequest, Malformed, err)
 	d.Findings = []merlon.Finding{{Part: "compressed body", Message: err.Error()}}
 	return d
-}
-
-// parseForm reads names and values as a lenient server would: what is not a
-// valid escape stands for itself.
-func parseForm(b *message.Body, s string, most int) error {
-	for field := range strings.SplitSeq(s, "&") {
-		if field == "" {
-			continue
-		}
-		if len(b.Args) >= most {
-			return errTooMany
-		}
-		name, value, _ := strings.Cut(field, "=")
-		b.Args = append(b.Args, message.Pair{Name: unescape(name), Value: unescape(value)})
-	}
-	return nil
-}
-
-func unescape(s string) string {
-	if !strings.ContainsAny(s, "%+") {
-		return s
-	}
-	var b bytes.Buffer
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '+':
-			b.WriteByte(' ')
-		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			b.WriteByte(unhex(s[i+1])<<4 | unhex(s[i+2]))
-			i += 2
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func unhex(c byte) byte {
-	switch {
-	case c <= '9':
-		return c - '0'
-	case c <= 'F':
-		return c - 'A' + 10
-	default:
-		return c - 'a' + 10
-	}
 }

@@ -51,7 +51,7 @@ func describe(v message.Verdict, where func(message.Spot) string) []merlon.Findi
 			out = append(out, merlon.Finding{
 				Rule:    strconv.Itoa(h.Rule),
 				Part:    where(s),
-				Value:   shownValue(s),
+				Value:   strings.Clone(shownValue(s)), // not to keep the body
 				Message: h.Message,
 			})
 		}
@@ -272,4 +272,8 @@ func yamlScalar(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+func isAlnum(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }

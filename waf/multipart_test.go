@@ -1,9 +1,6 @@
 package waf_test
 
 import (
-	"bytes"
-	"io"
-	"mime/multipart"
 	"strings"
 	"testing"
 
@@ -87,43 +84,5 @@ func TestMultipart(t *testing.T) {
 		attack(c("second of two fields of a name", field("a", "x")+field("a", "<script>alert(1)</script>")+endOfForm)),
 		attack(c("transfer encoding", strings.Replace(good, "\r\n\r\nx", "\r\nContent-Transfer-Encoding: base64\r\n\r\neA==", 1))),
 		attack(c("_charset_", field("_charset_", "utf-7")+field("a", "x")+endOfForm)),
-	})
-}
-
-// What is accepted, mime/multipart reads in the same way; what is refused for
-// its form at once is refused in pieces of any size, too.
-func FuzzMultipart(f *testing.F) {
-	f.Add([]byte(good), uint16(7))
-	f.Add([]byte(field("a", "1")+file("f", "x.png", "\x89PNG\r\n--b0")+endOfForm), uint16(1))
-	f.Add([]byte("\r\n"+good+"\r\n"), uint16(3))
-	f.Add([]byte(strings.ReplaceAll(good, "\r\n", "\n")), uint16(100))
-	f.Fuzz(func(t *testing.T, body []byte, size uint16) {
-		got, err := waf.ReadMultipart("b0undary", body, len(body)+1)
-		again, err2 := waf.ReadMultipart("b0undary", body, int(size)+1)
-		if (err == nil) != (err2 == nil) || err == nil && got != again {
-			t.Fatalf("read at once: %q, %v; in pieces: %q, %v", got, err, again, err2)
-		}
-		if err != nil {
-			return
-		}
-		mr := multipart.NewReader(bytes.NewReader(body), "b0undary")
-		var want strings.Builder
-		for {
-			p, err := mr.NextRawPart()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				t.Fatalf("accepted, but mime/multipart says: %v", err)
-			}
-			content, err := io.ReadAll(p)
-			if err != nil {
-				t.Fatalf("accepted, but mime/multipart says: %v", err)
-			}
-			waf.ShowPart(&want, p.FormName(), len(content))
-		}
-		if got != want.String() {
-			t.Fatalf("read as %q, mime/multipart reads %q", got, want.String())
-		}
 	})
 }

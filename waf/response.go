@@ -13,6 +13,7 @@ import (
 	"github.com/andybalholm/brotli"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/body"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
@@ -79,7 +80,7 @@ func judged(res *http.Response) bool {
 	default:
 		return false
 	}
-	coding, err := contentCoding(res.Header["Content-Encoding"])
+	coding, err := body.Coding(res.Header["Content-Encoding"])
 	return err == nil && (coding == "" || coding == "br" || strings.HasSuffix(coding, "gzip"))
 }
 

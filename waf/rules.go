@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/merlon-dev/merlon/waf/internal/body"
 	"github.com/merlon-dev/merlon/waf/internal/ruleset"
 )
 
@@ -14,7 +15,7 @@ const responseLimit = 512 << 10
 
 // sources are the rules of a guard without its exclusions: the set-up, the
 // operator's files around the CRS, and what none of them may change.
-func sources(c Config, t mediaTypes) ([]ruleset.Source, error) {
+func sources(c Config, t *body.Types) ([]ruleset.Source, error) {
 	before, err1 := ruleset.Read("rules", c.Rules)
 	after, err2 := ruleset.Read("rules_after", c.RulesAfter)
 	return slices.Concat(
@@ -25,13 +26,13 @@ func sources(c Config, t mediaTypes) ([]ruleset.Source, error) {
 }
 
 // setup is read before the CRS rules.
-func setup(c Config, t mediaTypes) string {
+func setup(c Config, t *body.Types) string {
 	set := func(name string, v any) string { return fmt.Sprintf(",setvar:'tx.%s=%v'", name, v) }
 	withType := func(id int, pattern, ctl string) string {
 		return fmt.Sprintf("SecRule REQUEST_HEADERS:Content-Type \"@rx %s\" \"id:%d,phase:1,pass,nolog,t:none,t:lowercase,ctl:%s\"\n", pattern, id, ctl)
 	}
 	var known strings.Builder
-	for _, cs := range charsets {
+	for _, cs := range body.Charsets() {
 		known.WriteString("|" + cs + "| ")
 	}
 	return "Include @coraza.conf-recommended\n" +
@@ -46,7 +47,7 @@ func setup(c Config, t mediaTypes) string {
 		// net/http answers.
 		set("restricted_headers_basic", "/proxy/ /lock-token/ /content-range/ /if/ /x-http-method-override/ /x-http-method/ /x-method-override/ /x-middleware-subrequest/") +
 		"\"\n" +
-		withType(99001, t.pattern, "ruleRemoveById=920420") +
+		withType(99001, t.Pattern(), "ruleRemoveById=920420") +
 		withType(99002, `^(?:application/csp-report|[^;\s/]+/(?:[^;\s/]*\+)?json)\s*(?:;|$)`, "requestBodyProcessor=JSON") +
 		withType(99003, `^[^;\s/]+/(?:[^;\s/]*\+)?xml\s*(?:;|$)`, "requestBodyProcessor=XML") +
 		// Coraza's own screen before regular expressions is faster, but

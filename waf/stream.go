@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/body"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
@@ -11,89 +12,22 @@ import (
 // themselves, before the parts seen so far are judged.
 const holdMax = 64 << 10
 
-// fields collects what must be judged of a multipart form.
-type fields struct {
-	room      int64 // for fields and part headers together
-	most      int
-	parts     []message.Part // begun since the last take
-	args      []message.Pair // completed since the last take
-	file      bool           // the current part is a file
-	name      string         // of the current part
-	size      int64
-	text      []byte // of the current field
-	count     int    // fields begun
-	inspected int64
-}
-
-func newFields(limit int64, most int) *fields { return &fields{room: limit, most: most} }
-
-func (f *fields) begin(p message.Part) error {
-	f.file, f.name, f.size, f.text = p.File, p.Name, 0, nil
-	for _, h := range p.Header {
-		f.room -= int64(len(h.Name) + len(h.Value))
-	}
-	f.parts = append(f.parts, p)
-	if !p.File {
-		f.count++
-	}
-	switch {
-	case f.count > f.most:
-		return errTooMany
-	case f.room < 0:
-		return errTooLong
-	}
-	return nil
-}
-
-func (f *fields) data(b []byte) error {
-	f.size += int64(len(b))
-	if f.file {
-		return nil
-	}
-	if f.room -= int64(len(b)); f.room < 0 {
-		return errTooLong
-	}
-	f.text = append(f.text, b...)
-	f.inspected += int64(len(b))
-	return nil
-}
-
-func (f *fields) end() {
-	if n := len(f.parts); n > 0 {
-		f.parts[n-1].Size = f.size
-	}
-	if !f.file {
-		f.args = append(f.args, message.Pair{Name: f.name, Value: string(f.text)})
-		f.text = nil
-	}
-}
-
-// pending reports whether there is anything that has not been taken.
-func (f *fields) pending() bool { return len(f.parts)+len(f.args) > 0 }
-
-// take moves what has been collected into a body.
-func (f *fields) take(b *message.Body) {
-	b.Args, b.Parts = f.args, f.parts
-	f.args, f.parts = nil, nil
-}
-
 // watch reads the beginning of a long multipart form, and has the rest judged
 // while it streams: no byte of a field goes to the upstream before the field
 // has been judged.
 func (g *Guard) watch(r *merlon.Request, m *message.Request, boundary string, head []byte) (seen, *merlon.Decision) {
-	f := newFields(g.limit, g.arguments)
-	if err := newMultipartReader(boundary, f).feed(head); err != nil {
+	f := body.NewMultipart(boundary, g.limit, g.arguments)
+	if err := f.Feed(head); err != nil {
 		return seen{}, g.unparsable(err)
 	}
-	parts, args := len(f.parts), len(f.args)
-	f.take(&m.Body)
-	s := &formStream{guard: g, request: *m, fields: newFields(g.limit, g.arguments), skipParts: parts, skipArgs: args}
-	s.reader = newMultipartReader(boundary, s.fields)
+	f.Take(&m.Body)
+	s := &formStream{guard: g, request: *m, form: body.NewMultipart(boundary, g.limit, g.arguments),
+		skipParts: len(m.Body.Parts), skipArgs: len(m.Body.Args)}
 	r.WrapBody(func(src io.ReadCloser, refuse func(merlon.Decision) error) io.ReadCloser {
 		s.src, s.refuse = src, refuse
 		return s
 	})
-	return seen{partly: true, inspected: f.inspected, total: r.ContentLength, stream: s}, nil
+	return seen{partly: true, inspected: f.Inspected(), total: r.ContentLength, stream: s}, nil
 }
 
 // formStream is the body of a long multipart form on its way to the upstream.
@@ -102,8 +36,7 @@ type formStream struct {
 	refuse  func(merlon.Decision) error
 	guard   *Guard
 	request message.Request
-	reader  *multipartReader
-	fields  *fields
+	form    *body.Multipart
 
 	// What was judged by Check, and is not judged again.
 	skipParts, skipArgs int
@@ -166,33 +99,25 @@ func (s *formStream) fill() {
 
 // look parses on, judges what is due and sets ready.
 func (s *formStream) look(b []byte, last bool) *merlon.Decision {
-	err := s.reader.feed(b)
+	err := s.form.Feed(b)
 	if err == nil && last {
-		err = s.reader.finish()
+		err = s.form.Finish()
 	}
 	if err != nil {
 		return s.guard.unparsable(err)
 	}
-	s.skip()
-	understood := int(s.reader.understood() - s.start)
+	s.skipParts, s.skipArgs = s.form.Drop(s.skipParts, s.skipArgs) // Check has judged them
+	understood := int(s.form.Understood() - s.start)
 	// While fields come, they are held: there is room for them. A file is not.
-	if s.fields.pending() && (last || s.reader.inFile() && understood-s.ready > holdMax) {
+	if s.form.Pending() && (last || s.form.InFile() && understood-s.ready > holdMax) {
 		if d := s.judge(); d != nil {
 			return d
 		}
 	}
-	if !s.fields.pending() {
+	if !s.form.Pending() {
 		s.ready = max(s.ready, understood)
 	}
 	return nil
-}
-
-// skip drops what Check has judged.
-func (s *formStream) skip() {
-	n := min(s.skipParts, len(s.fields.parts))
-	s.fields.parts, s.skipParts = s.fields.parts[n:], s.skipParts-n
-	n = min(s.skipArgs, len(s.fields.args))
-	s.fields.args, s.skipArgs = s.fields.args[n:], s.skipArgs-n
 }
 
 // begin takes over Check's verdict about the head.
@@ -210,7 +135,7 @@ func (s *formStream) judge() *merlon.Decision {
 		}
 		s.headScore = v.Score
 	}
-	s.fields.take(&s.request.Body)
+	s.form.Take(&s.request.Body)
 	v, err := s.ask()
 	if err != nil {
 		d := merlon.Unable(err)
@@ -239,7 +164,7 @@ func (s *formStream) ask() (message.Verdict, error) {
 // report records how much was seen in the end.
 func (s *formStream) report() {
 	d := merlon.Pass(Clean)
-	d.Findings = seen{partly: true, inspected: s.fields.inspected, total: s.start + int64(len(s.held))}.findings()
+	d.Findings = seen{partly: true, inspected: s.form.Inspected(), total: s.start + int64(len(s.held))}.findings()
 	_ = s.refuse(d) // a decision that passes is recorded and refuses nothing
 }
 

@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/waf/internal/body"
 	"github.com/merlon-dev/merlon/waf/internal/coraza"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
@@ -132,7 +133,7 @@ const (
 type Guard struct {
 	limit     int64
 	arguments int
-	types     mediaTypes
+	types     *body.Types
 	excluded  exclusions
 	engine    message.Engine
 	responses bool
@@ -159,7 +160,7 @@ func New(c Config) (*Guard, error) {
 	if c.Limit < merlon.KiB || c.Limit > maxLimit {
 		errs = append(errs, merlon.BadSetting("limit", c.Limit.String(), "must be from 1KiB to "+maxLimit.String()))
 	}
-	types, err := newMediaTypes(c.ContentTypes)
+	types, err := body.NewTypes(c.ContentTypes)
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

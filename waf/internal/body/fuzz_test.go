@@ -1,4 +1,4 @@
-package waf_test
+package body_test
 
 import (
 	"encoding/json"
@@ -10,8 +10,40 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/merlon-dev/merlon/waf"
+	"github.com/merlon-dev/merlon/waf/internal/body"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
+
+func types(t testing.TB) *body.Types {
+	t.Helper()
+	list, err := body.NewTypes(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// read reads a body as a guard with the default settings does.
+func read(t testing.TB, contentType, text string) (message.Body, error) {
+	t.Helper()
+	k, boundary, err := types(t).Kind(contentType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := message.Body{Kind: k}
+	return b, body.Parse(&b, []byte(text), body.Options{Boundary: boundary, Limit: 1 << 20, Most: 1000, RefuseDoctype: true})
+}
+
+// values are all names and values that are read in a document.
+func values(t testing.TB, contentType, text string) ([]string, error) {
+	t.Helper()
+	b, err := read(t, contentType, text)
+	list := b.Texts
+	for _, a := range b.Args {
+		list = append(list, a.Name, a.Value)
+	}
+	return list, err
+}
 
 // Whatever net/url reads in a form is seen.
 func FuzzForm(f *testing.F) {
@@ -23,7 +55,7 @@ func FuzzForm(f *testing.F) {
 		if err != nil {
 			return
 		}
-		got, err := waf.ReadValues("application/x-www-form-urlencoded", s)
+		got, err := values(t, "application/x-www-form-urlencoded", s)
 		if err != nil {
 			return // more fields than are inspected
 		}
@@ -43,7 +75,7 @@ func FuzzJSON(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := waf.ReadValues("application/json", s)
+		got, err := values(t, "application/json", s)
 		if err != nil || !utf8.ValidString(s) || strings.Contains(s, `\u`) {
 			return // parsers differ in what they make of surrogates
 		}
@@ -82,7 +114,7 @@ func FuzzXML(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := waf.ReadValues("text/xml", s)
+		got, err := values(t, "text/xml", s)
 		if err != nil {
 			return
 		}
@@ -113,8 +145,9 @@ func FuzzContentType(f *testing.F) {
 	for _, s := range []string{"application/json; charset=utf-8", "multipart/form-data; boundary=x", "multipart/form-data; boundary=\"a b\"", "text/xml;;", "a/b, c/d", "application/json;charset=utf-7"} {
 		f.Add(s)
 	}
+	list := types(f)
 	f.Fuzz(func(t *testing.T, s string) {
-		boundary, err := waf.ReadContentType(s)
+		_, boundary, err := list.Kind(s)
 		if err != nil {
 			return
 		}

@@ -1,10 +1,11 @@
-package waf
+package body
 
 import (
 	"errors"
 	"fmt"
 	"mime"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/merlon-dev/merlon"
@@ -19,19 +20,23 @@ var builtinTypes = []string{
 	"application/protobuf", "application/x-protobuf", "application/vnd.google.protobuf",
 }
 
-// charsets are CRS's and other names and subsets of UTF-8. In all of them the
+// charsets are the CRS's and other names and subsets of UTF-8. In all of them the
 // bytes that attacks are written with stand for themselves.
 var charsets = []string{"utf-8", "iso-8859-1", "iso-8859-15", "windows-1252", "utf8", "us-ascii"}
 
-// mediaTypes knows the content types that are accepted.
-type mediaTypes struct {
+// Types knows the content types that are accepted.
+type Types struct {
 	pattern string // matches the lower-case field value
 	allowed *regexp.Regexp
+	// exact are field values that are sent all the time.
+	exact map[string]message.Kind
 }
 
 var typePattern = regexp.MustCompile(`^[a-z0-9!#$&^_.+*-]+/[a-z0-9!#$&^_.+*-]+$`)
 
-func newMediaTypes(extra []string) (mediaTypes, error) {
+// NewTypes accepts some types beside those that every application needs. A
+// type is one without parameters; * stands for any characters.
+func NewTypes(extra []string) (*Types, error) {
 	var errs []error
 	var alternatives []string
 	add := func(t string) {
@@ -53,12 +58,35 @@ func newMediaTypes(extra []string) (mediaTypes, error) {
 		}
 	}
 	p := `^(?:` + strings.Join(alternatives, "|") + `)\s*(?:;|$)`
-	return mediaTypes{p, regexp.MustCompile(p)}, errors.Join(errs...)
+	t := &Types{p, regexp.MustCompile(p), map[string]message.Kind{}}
+	for _, media := range builtinTypes {
+		for _, params := range []string{"", "; charset=utf-8", "; charset=UTF-8", ";charset=utf-8", ";charset=UTF-8"} {
+			if k, boundary, err := t.parse(media + params); err == nil && boundary == "" {
+				t.exact[media+params] = k
+			}
+		}
+	}
+	return t, errors.Join(errs...)
 }
 
-// kind says how a body of the given Content-Type is to be read, and its
+// Pattern matches the lower-case field values that are accepted.
+func (t *Types) Pattern() string { return t.pattern }
+
+// Addable reports whether a type is not accepted, but could be.
+func (t *Types) Addable(media string) bool {
+	return typePattern.MatchString(media) && !strings.Contains(media, "*") && !t.allowed.MatchString(media)
+}
+
+// Kind says how a body of the given Content-Type is to be read, and its
 // boundary if it is a multipart form.
-func (t mediaTypes) kind(value string) (k message.Kind, boundary string, err error) {
+func (t *Types) Kind(value string) (k message.Kind, boundary string, err error) {
+	if k, ok := t.exact[value]; ok {
+		return k, "", nil
+	}
+	return t.parse(value)
+}
+
+func (t *Types) parse(value string) (k message.Kind, boundary string, err error) {
 	for i := range len(value) {
 		if value[i] >= 0x80 {
 			return 0, "", errors.New("has characters that are not ASCII")
@@ -80,6 +108,9 @@ func (t mediaTypes) kind(value string) (k message.Kind, boundary string, err err
 	}
 	return k, boundary, err
 }
+
+// Charsets are the names of encodings that are accepted.
+func Charsets() []string { return slices.Clone(charsets) }
 
 func knownCharset(cs string) bool {
 	for _, known := range charsets {

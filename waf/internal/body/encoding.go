@@ -1,4 +1,4 @@
-package waf
+package body
 
 import (
 	"bytes"
@@ -20,11 +20,12 @@ const (
 	ratioMatters = 64 << 10
 )
 
-var errBomb = fmt.Errorf("becomes more than %d times as long when decompressed", maxRatio)
+// ErrBomb means that a body is not worth decompressing.
+var ErrBomb = fmt.Errorf("becomes more than %d times as long when decompressed", maxRatio)
 
-// contentCoding returns the coding of a body, empty if there is none. Only
+// Coding returns the coding of a body, empty if there is none. Only
 // one layer is understood (RFC 9110, section 8.4.1).
-func contentCoding(fields []string) (string, error) {
+func Coding(fields []string) (string, error) {
 	if len(fields) == 0 {
 		return "", nil
 	}
@@ -40,8 +41,8 @@ func contentCoding(fields []string) (string, error) {
 	return "", fmt.Errorf("the content coding %q is not understood", shorten(fields[0]))
 }
 
-// decode decompresses a whole body of at most limit decoded bytes.
-func decode(coding string, b []byte, limit int64) ([]byte, error) {
+// Decode decompresses a whole body of at most limit decoded bytes.
+func Decode(coding string, b []byte, limit int64) ([]byte, error) {
 	src := bytes.NewReader(b)
 	var r io.Reader
 	if coding == "br" {
@@ -65,9 +66,9 @@ func decode(coding string, b []byte, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case int64(len(plain)) > bound && bound < limit:
-		return nil, errBomb
+		return nil, ErrBomb
 	case int64(len(plain)) > bound:
-		return nil, errTooLong
+		return nil, ErrTooLong
 	case src.Len() > 0:
 		// Parsers differ in whether they go on reading here.
 		return nil, errors.New("has more after the end of the compressed data")
@@ -79,11 +80,12 @@ func decode(coding string, b []byte, limit int64) ([]byte, error) {
 // data. Shorter readable pieces occur by chance.
 const minRun = 10
 
-// readable returns the readable pieces of a compressed form, as a server would
+// Readable returns the readable pieces of a compressed form, as a server would
 // read them that ignores Content-Encoding, as PHP does: there are compressed
 // data that are a form themselves. What the form contains anyway is left out.
-func readable(compressed, plain []byte) []message.Pair {
+func Readable(compressed, plain []byte) []message.Pair {
 	var found []message.Pair
+	var t texts
 	isText := func(c byte) bool { return 0x20 <= c && c < 0x7f || c == '\t' || c == '\r' || c == '\n' }
 	for i := 0; i < len(compressed); i++ {
 		start := i
@@ -92,8 +94,7 @@ func readable(compressed, plain []byte) []message.Pair {
 		}
 		if run := compressed[start:i]; len(run) >= minRun && !bytes.Contains(plain, run) {
 			for field := range strings.SplitSeq(string(run), "&") {
-				name, value, _ := strings.Cut(field, "=")
-				found = append(found, message.Pair{Name: unescape(name), Value: unescape(value)})
+				found = append(found, readField(field, &t))
 			}
 		}
 	}
