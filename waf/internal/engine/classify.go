@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// finish says of each rule that is kept how it is to be treated.
+func (f *folder) finish() {
+	writers := f.writers()
+	for _, r := range f.e.rules {
+		if !r.kept {
+			continue
+		}
+		r.effect = f.hasEffect(r)
+		r.separate, r.perNames = separable(r)
+		if f.readsOthers(r, writers) {
+			r.always = true
+		}
+		if !r.effect {
+			r.always = true // it only makes others not fire
+		}
+	}
+	f.dropIdle()
+	f.recheckCounts()
+	for _, rd := range f.reads {
+		end := f.e.before
+		if rd.rule.Phase > 2 {
+			end = f.e.after
+		}
+		if end[rd.slot] != rd.value && rd.rule.kept && !f.written(writers, rd) {
+			f.demand(rd.rule.Phase)
+			rd.rule.always = true
+		}
+	}
+	f.e.readers = f.readers
+	for _, name := range fieldNames {
+		f.e.lower[name] = strings.ToLower(name)
+		f.e.lower[http.CanonicalHeaderKey(name)] = strings.ToLower(name)
+	}
+}
+
+// written reports whether the rule that reads a slot is the one that sets it.
+func (f *folder) written(writers [][]int, rd reading) bool {
+	return len(writers[rd.slot]) == 1 && writers[rd.slot][0] == rd.rule.index
+}
+
+// writers finds which kept rules may set a slot.
+func (f *folder) writers() [][]int {
+	out := make([][]int, len(f.e.slotName))
+	for _, r := range f.e.rules {
+		if !r.kept {
+			continue
+		}
+		for _, l := range r.links {
+			for _, s := range l.sets {
+				for n, name := range f.e.slotName {
+					if (s.slot == n || s.slot < 0 && strings.HasPrefix(name, s.prefix)) && !slices.Contains(out[n], r.index) {
+						out[n] = append(out[n], r.index)
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// hasEffect reports whether a rule's firing, or a part of it, can make a
+// verdict worse.
+func (f *folder) hasEffect(r *rule) bool {
+	if r.Disruptive != seclang.Pass {
+		return true
+	}
+	for _, l := range r.links {
+		for _, s := range l.sets {
+			if s.slot < 0 || f.e.sharedSlot(f.readers, s.slot, r) {
+				return true
+			}
+		}
+		for _, c := range l.ctls {
+			if c.rules == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sharedSlot reports whether a rule other than r reads a slot.
+func (e *Engine) sharedSlot(readers [][]int, slot int, r *rule) bool {
+	if slot == e.score[0] || slot == e.score[1] || slot == e.threshold[0] || slot == e.threshold[1] {
+		return true
+	}
+	return slices.ContainsFunc(readers[slot], func(o int) bool { return o != r.index && e.rules[o].kept })
+}
+
+// readsOthers reports whether a rule's conditions read what another rule may
+// have set.
+func (f *folder) readsOthers(r *rule, writers [][]int) bool {
+	by := func(n int) bool {
+		return n >= captures && slices.ContainsFunc(writers[n], func(o int) bool { return o != r.index })
+	}
+	for _, l := range r.links {
+		for i := range l.targets {
+			g := &l.targets[i]
+			if g.Var != seclang.TX {
+				continue
+			}
+			if g.Regex != nil && f.wild || slices.ContainsFunc(g.slots, by) {
+				return true
+			}
+		}
+		if l.isFixed {
+			continue
+		}
+		if slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && by(k.slot) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// separable reports whether a rule fires on a set of values if and only if it
+// fires on one of them alone: what its first condition sets is plain, and its
+// second looks at nothing else. Whether it looks at the values' keys, too, is
+// the second answer.
+func separable(r *rule) (ok, perNames bool) {
+	first := r.links[0]
+	if len(r.links) > 2 {
+		return false, false
+	}
+	for i := range first.targets {
+		if first.targets[i].Count || first.targets[i].Var == seclang.TX {
+			return false, false
+		}
+	}
+	names := func(m macro) bool {
+		return slices.ContainsFunc(m, func(k token) bool { return k.Var == seclang.MatchedVarName || k.Var == seclang.MatchedVarsNames })
+	}
+	local := func(m macro) bool {
+		return !slices.ContainsFunc(m, func(k token) bool {
+			switch k.Var {
+			case seclang.Unknown, seclang.TX, seclang.MatchedVar, seclang.MatchedVarName, seclang.RuleMeta:
+				return false
+			}
+			return true
+		})
+	}
+	if len(r.links) == 1 {
+		return true, false
+	}
+	for _, s := range first.sets {
+		if s.remove || len(s.value) == 0 || s.value[0].Var != seclang.Unknown || strings.HasPrefix(s.value[0].Text, "+") || strings.HasPrefix(s.value[0].Text, "-") {
+			return false, false
+		}
+		if !local(s.name) || !local(s.value) {
+			return false, false
+		}
+		perNames = perNames || names(s.name) || names(s.value)
+	}
+	second := r.links[1]
+	if second.op == nil || !local(second.arg) {
+		return false, false
+	}
+	for i := range second.targets {
+		g := &second.targets[i]
+		switch g.Var {
+		case seclang.TX, seclang.MatchedVar, seclang.MatchedVars:
+		case seclang.MatchedVarName, seclang.MatchedVarsNames:
+			perNames = true
+		default:
+			return false, false
+		}
+		if g.Count || g.Var == seclang.MatchedVars && (g.Key != "" || g.Regex != nil || len(g.Except) > 0) {
+			return false, false
+		}
+	}
+	return true, perNames || names(second.arg)
+}
+
+// dropIdle leaves rules out that do nothing.
+func (f *folder) dropIdle() {
+	for phase := range f.e.phases {
+		f.e.phases[phase] = slices.DeleteFunc(f.e.phases[phase], func(o op) bool {
+			r := o.rule
+			if r == nil || r.effect || r.skipTo > 0 || slices.ContainsFunc(r.links, func(l *link) bool { return len(l.ctls) > 0 }) {
+				return false
+			}
+			for _, l := range r.links {
+				for _, s := range l.sets {
+					if len(f.readers[s.slot]) > 0 && f.e.sharedSlot(f.readers, s.slot, r) {
+						return false
+					}
+				}
+			}
+			r.kept = false
+			return true
+		})
+	}
+}
+
+// recheckCounts: a removed target makes a count smaller, by which a rule may
+// fire that would not fire otherwise.
+func (f *folder) recheckCounts() {
+	for _, r := range f.e.rules {
+		if !r.kept {
+			continue
+		}
+		for _, l := range r.links {
+			for _, c := range l.ctls {
+				if c.removes || c.rules == nil {
+					continue
+				}
+				for _, o := range f.e.rules {
+					if !o.kept || c.rules[o.index/64]&(1<<(o.index%64)) == 0 {
+						continue
+					}
+					if slices.ContainsFunc(o.links, func(l *link) bool {
+						return slices.ContainsFunc(l.targets, func(g target) bool { return g.Count && g.Var == c.target })
+					}) {
+						o.always, r.effect = true, true
+					}
+				}
+			}
+		}
+	}
+}
+
+// fieldNames are header fields that requests commonly have.
+var fieldNames = []string{
+	"Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Accept-Datetime", "Access-Control-Request-Headers",
+	"Access-Control-Request-Method", "Authorization", "Cache-Control", "Connection", "Content-Disposition", "Content-Encoding",
+	"Content-Language", "Content-Length", "Content-Location", "Content-Range", "Content-Type", "Cookie", "DNT", "Date", "ETag",
+	"Expect", "Expires", "Forwarded", "From", "Host", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range",
+	"If-Unmodified-Since", "Keep-Alive", "Last-Modified", "Link", "Location", "Origin", "Pragma", "Priority", "Proxy-Authorization",
+	"Range", "Referer", "Referrer-Policy", "Sec-Ch-Ua", "Sec-Ch-Ua-Mobile", "Sec-Ch-Ua-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
+	"Sec-Fetch-Site", "Sec-Fetch-User", "Sec-Gpc", "Sec-Websocket-Extensions", "Sec-Websocket-Key", "Sec-Websocket-Protocol",
+	"Sec-Websocket-Version", "Server", "Set-Cookie", "Strict-Transport-Security", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Upgrade-Insecure-Requests", "User-Agent", "Vary", "Via", "X-Content-Type-Options", "X-Csrf-Token", "X-Forwarded-For",
+	"X-Forwarded-Host", "X-Forwarded-Proto", "X-Frame-Options", "X-Request-Id", "X-Requested-With", "X-Xsrf-Token",
+}

@@ -1,0 +1,374 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
+	"github.com/merlon-dev/merlon/waf/internal/message"
+	"github.com/merlon-dev/merlon/waf/internal/operator"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+	"github.com/merlon-dev/merlon/waf/internal/transform"
+)
+
+// captures is how many TX variables an operator can set: TX:0 to TX:9.
+const captures = 10
+
+// A rule is a compiled rule.
+type rule struct {
+	*seclang.Rule
+	index  int // among all rules
+	order  int // place in the text, markers counted
+	links  []*link
+	id     int
+	scores int // what a match adds to the anomaly score
+	skipTo int // place to go on at after a match; 0: the next
+
+	kept      bool // evaluated at run time
+	onMessage bool // depends on the message, not on what others did alone
+	effect    bool // firing can change a verdict for the worse, or in a way not known
+	always    bool // evaluated whenever anything is
+	separate  bool // each value of the first link decides alone
+	perNames  bool // its conditions depend on the key of a value, too
+}
+
+// A link is a compiled condition.
+type link struct {
+	*seclang.Link
+	targets []target
+	op      operator.Operator
+	capture operator.Capturer
+	negated bool
+	arg     macro
+	fixed   string // arg, where it is the same for every request
+	isFixed bool
+	steps   []step
+	chain   int // node of the last step
+	sets    []setVar
+	ctls    []ctl
+	msg     macro
+	acts    []act // in order: indexes into sets and ctls
+}
+
+type act struct {
+	ctl bool
+	n   int
+}
+
+type step = *transform.Transformation
+
+// A target is a compiled seclang.Target.
+type target struct {
+	seclang.Target
+	slots []int // of TX: the static names that are chosen
+}
+
+// A macro is a compiled seclang.Macro.
+type macro []token
+
+type token struct {
+	seclang.Token
+	slot int
+}
+
+type setVar struct {
+	name   macro
+	slot   int    // if the name is the same for every request; else -1
+	prefix string // what every name begins with
+	value  macro
+	remove bool
+}
+
+// A ctl is a compiled seclang.Ctl, its rules looked up.
+type ctl struct {
+	name    string
+	value   string
+	rules   []uint64 // set of rule indexes
+	target  seclang.Variable
+	sel     seclang.Selector
+	removes bool // rules wholly
+}
+
+func (e *Engine) compile(rs *seclang.Ruleset) error {
+	var errs []error
+	markers := map[string][]int{}
+	for i, sr := range rs.Rules {
+		if sr.Marker != "" {
+			markers[sr.Marker] = append(markers[sr.Marker], i+1)
+			continue
+		}
+		r := &rule{Rule: sr, index: len(e.rules), order: i + 1, id: sr.ID}
+		e.rules = append(e.rules, r)
+		for _, sl := range sr.Links {
+			l, err := e.compileLink(sl)
+			if err != nil {
+				errs = append(errs, &seclang.Error{File: sr.File, Line: max(sl.Line, sr.Line), Msg: fmt.Sprintf("rule %d: %v", sr.ID, err), Unsupported: true})
+				continue
+			}
+			r.links = append(r.links, l)
+		}
+		r.scores = scoreOf(r)
+		e.info[sr.ID] = message.RuleInfo{Tags: sr.Tags, Score: r.scores}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, r := range e.rules {
+		if err := resolveSkip(r, rs, markers); err != nil {
+			errs = append(errs, err)
+		}
+		for _, l := range r.links {
+			e.resolveCtls(l)
+		}
+	}
+	e.resolveReaders()
+	return errors.Join(errs...)
+}
+
+func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
+	l := &link{Link: sl, msg: e.compileMacro(sl.Msg)}
+	for _, st := range sl.Targets {
+		l.targets = append(l.targets, target{Target: st})
+	}
+	n := 0
+	for _, name := range sl.Transformations {
+		t, ok := transform.Lookup(name)
+		if !ok {
+			return nil, fmt.Errorf("the transformation %s is not known", name)
+		}
+		if t.Name == "none" {
+			continue
+		}
+		l.steps = append(l.steps, t)
+		n = e.child(n, t)
+	}
+	l.chain = n
+	if sl.Op != nil {
+		op, err := operator.New(sl.Op)
+		if err != nil {
+			return nil, err
+		}
+		l.op, l.negated = op, sl.Op.Negated
+		if operator.TakesArgument(sl.Op.Name) {
+			l.arg = e.compileMacro(sl.Op.Arg)
+		}
+		if c, ok := op.(operator.Capturer); ok && sl.Capture {
+			l.capture = c
+		}
+	}
+	for _, a := range sl.Actions {
+		switch a := a.(type) {
+		case seclang.SetVar:
+			sv := setVar{name: e.compileMacro(a.Name), value: e.compileMacro(a.Value), remove: a.Remove, slot: -1}
+			if a.Name.Static() {
+				sv.slot = e.slot(strings.ToLower(a.Name.String()))
+			}
+			for _, tok := range a.Name {
+				if tok.Var != seclang.Unknown {
+					break
+				}
+				sv.prefix += strings.ToLower(tok.Text)
+			}
+			l.acts = append(l.acts, act{false, len(l.sets)})
+			l.sets = append(l.sets, sv)
+		case seclang.Ctl:
+			switch a.Name {
+			case "auditEngine", "auditLogParts", "debugLogLevel", "forceRequestBodyVariable":
+				continue // nothing that a verdict depends on
+			}
+			l.acts = append(l.acts, act{true, len(l.ctls)})
+			l.ctls = append(l.ctls, ctl{name: a.Name, value: a.Value, target: canonical(a.Target), sel: a.Selector})
+		}
+	}
+	return l, nil
+}
+
+// child returns the node of a chain that is one step longer.
+func (e *Engine) child(parent int, s step) int {
+	for i, n := range e.nodes {
+		if n.parent == parent && n.step == s {
+			return i
+		}
+	}
+	e.nodes = append(e.nodes, node{parent, s})
+	return len(e.nodes) - 1
+}
+
+func (e *Engine) compileMacro(m seclang.Macro) macro {
+	var out macro
+	for _, t := range m {
+		k := token{Token: t, slot: -1}
+		if t.Var == seclang.TX {
+			k.slot = e.slot(t.Key)
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+// canonical gives variables that are one the same name.
+func canonical(v seclang.Variable) seclang.Variable {
+	if v == seclang.RequestXML {
+		return seclang.XML
+	}
+	return v
+}
+
+// resolveReaders finds the slots that TX targets choose, once all names are
+// known, and the rules that read TX by pattern.
+func (e *Engine) resolveReaders() {
+	for _, r := range e.rules {
+		for _, l := range r.links {
+			for i := range l.targets {
+				t := &l.targets[i]
+				t.Var = canonical(t.Var)
+				if t.Var != seclang.TX {
+					continue
+				}
+				if t.Regex == nil && t.Key != "" {
+					t.slots = []int{e.slot(t.Key)}
+				}
+			}
+		}
+	}
+	for _, r := range e.rules {
+		for _, l := range r.links {
+			for i := range l.targets {
+				t := &l.targets[i]
+				if t.Var != seclang.TX || t.slots != nil {
+					continue
+				}
+				for n, name := range e.slotName {
+					if t.Regex == nil || t.Regex.MatchString(name) {
+						t.slots = append(t.slots, n)
+					}
+				}
+				e.foreign = append(e.foreign, foreignReader{r, t.Selector})
+			}
+		}
+	}
+}
+
+func resolveSkip(r *rule, rs *seclang.Ruleset, markers map[string][]int) error {
+	switch {
+	case r.SkipAfter != "":
+		for _, at := range markers[r.SkipAfter] {
+			if at > r.order {
+				r.skipTo = at + 1
+				return nil
+			}
+		}
+		return &seclang.Error{File: r.File, Line: r.Line, Msg: fmt.Sprintf("rule %d: skipAfter:%s: no such marker follows", r.id, r.SkipAfter), Unsupported: true}
+	case r.Skip > 0:
+		left := r.Skip
+		for i := r.order; i < len(rs.Rules); i++ { // rs.Rules[i] has the order i+1
+			if next := rs.Rules[i]; next.Marker == "" && next.Phase != r.Phase {
+				continue
+			}
+			if left == 0 {
+				r.skipTo = i + 1
+				return nil
+			}
+			left--
+		}
+		r.skipTo = len(rs.Rules) + 1
+	}
+	return nil
+}
+
+// resolveCtls finds the rules that are meant by tag, number or message.
+func (e *Engine) resolveCtls(l *link) {
+	for i := range l.ctls {
+		c := &l.ctls[i]
+		src, ok := findCtl(l, i)
+		if !ok {
+			continue
+		}
+		var chosen func(*rule) bool
+		switch strings.TrimPrefix(strings.TrimPrefix(c.name, "ruleRemoveTarget"), "ruleRemove") {
+		case "ById", "ById=":
+			chosen = func(r *rule) bool { return r.id >= src.From && r.id <= src.To }
+		case "ByTag":
+			chosen = func(r *rule) bool { return slices.Contains(r.Tags, c.value) }
+		case "ByMsg":
+			chosen = func(r *rule) bool { return r.links[0].Msg != nil && r.links[0].Msg.String() == c.value }
+		default:
+			continue
+		}
+		c.removes = !strings.HasPrefix(c.name, "ruleRemoveTarget")
+		c.rules = make([]uint64, (len(e.rules)+63)/64)
+		for _, r := range e.rules {
+			if chosen(r) {
+				c.rules[r.index/64] |= 1 << (r.index % 64)
+			}
+		}
+	}
+}
+
+// findCtl returns the source of the n-th ctl that was kept.
+func findCtl(l *link, n int) (seclang.Ctl, bool) {
+	for _, a := range l.Actions {
+		c, ok := a.(seclang.Ctl)
+		if !ok {
+			continue
+		}
+		switch c.Name {
+		case "auditEngine", "auditLogParts", "debugLogLevel", "forceRequestBodyVariable":
+			continue
+		}
+		if n == 0 {
+			return c, true
+		}
+		n--
+	}
+	return seclang.Ctl{}, false
+}
+
+// scoreOf returns what one match of a rule adds to an anomaly score, as the
+// CRS ties it to the severity.
+func scoreOf(r *rule) int {
+	switch r.id / 1000 {
+	case 901, 949, 959, 980: // they set the score up or act on it
+		return 0
+	}
+	if !slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.sets, func(s setVar) bool { return strings.Contains(s.prefix, "anomaly_score_pl") })
+	}) {
+		return 0
+	}
+	switch r.Severity {
+	case 2:
+		return 5
+	case 3:
+		return 4
+	case 4:
+		return 3
+	case 5:
+		return 2
+	}
+	return 0
+}
+
+// requirement returns what a value must contain for an operator to accept it.
+func requirement(l *link) match.Requirement {
+	if l.negated {
+		return match.Requirement{}
+	}
+	if s, ok := l.op.(operator.Screened); ok {
+		return s.Required()
+	}
+	return match.Requirement{}
+}
+
+func atoi(s string) int {
+	n := 0
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' || n > 1<<30 {
+			return n
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n
+}

@@ -1,0 +1,189 @@
+// Package engine judges messages by rules written in SecLang, with the
+// verdicts that Coraza gives, at the cost of looking at each value once.
+//
+// At start the rules are compiled: what depends on the configuration only is
+// evaluated and folded away, and of every other rule one condition becomes its
+// trigger. A request is screened first: each of its values is transformed and
+// searched once for everything that any trigger needs. Rules whose trigger
+// held are candidates; if there are none, no rule can fire and the request is
+// clean. Otherwise the candidates, and the rules that depend on what they do,
+// are evaluated exactly and in order.
+//
+// docs/waf.md gives the argument why a clean verdict is sound. The engine
+// parses only the request line, the query string and cookies; what else it is
+// told, it believes. It writes no log.
+package engine
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
+	"github.com/merlon-dev/merlon/waf/internal/message"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// An Engine is a compiled rule set. It may be used by several goroutines.
+type Engine struct {
+	rules  []*rule
+	info   map[int]message.RuleInfo
+	arglim int
+
+	names    map[string]int // TX names and their slots
+	slotName []string
+	lower    map[string]string // field names as they are sent, in lower case
+
+	phases  [5][]op // 1 to 4: what is evaluated, in order
+	prelude []*rule // rules that choose how a body is read
+	late    []int   // TX that phases 3 and 4 set to constants
+	start   []value // TX when a request arrives
+	before  []value // TX after a clean request
+	after   []value // TX after a clean request and a clean answer
+	clean   [2]message.Verdict
+
+	foreign []foreignReader // rules that read TX names by pattern
+	readers [][]int         // rules that read a TX name, by slot
+
+	inbound, outbound *screen
+
+	score, threshold       [2]int // slots of the scores of requests and answers, and of their thresholds
+	nodes                  []node // transformation chains, as a tree
+	checks                 int
+	pool                   sync.Pool
+	requestAll, respondAll bool // evaluate even what is clean
+}
+
+// A value is a TX variable.
+type value struct {
+	s   string
+	set bool
+}
+
+// A node is a step of a chain of transformations.
+type node struct {
+	parent int
+	step   step
+}
+
+// New compiles a rule set. An error is a *seclang.Error for a rule that this
+// engine cannot evaluate, although Coraza can.
+func New(rs *seclang.Ruleset) (*Engine, error) {
+	e := &Engine{
+		info:  map[int]message.RuleInfo{},
+		names: map[string]int{},
+		lower: map[string]string{},
+		nodes: []node{{parent: -1}},
+	}
+	e.arglim = atoi(rs.Settings["secargumentslimit"])
+	if e.arglim <= 0 {
+		e.arglim = 1000 // Coraza's default
+	}
+	for i := range captures {
+		e.slot(string(rune('0' + i)))
+	}
+	e.slot("10")
+	e.score = [2]int{e.slot("blocking_inbound_anomaly_score"), e.slot("blocking_outbound_anomaly_score")}
+	e.threshold = [2]int{e.slot("inbound_anomaly_score_threshold"), e.slot("outbound_anomaly_score_threshold")}
+	if err := e.compile(rs); err != nil {
+		return nil, err
+	}
+	e.pool.New = func() any { return newTransaction(e) }
+	if err := e.fold(); err != nil {
+		return nil, err
+	}
+	e.inbound = e.newScreen(1, 2)
+	e.outbound = e.newScreen(3, 4)
+	e.pool = sync.Pool{New: func() any { return newTransaction(e) }}
+	return e, nil
+}
+
+// Rules are the rules that are loaded, by number.
+func (e *Engine) Rules() map[int]message.RuleInfo { return e.info }
+
+// Visible reports whether a rule depends on the message and a verdict can
+// depend on its firing. Verdicts name such rules in Fired whenever they fire;
+// others need not be named.
+func (e *Engine) Visible(id int) bool {
+	for _, r := range e.rules {
+		if r.id == id {
+			return r.kept && r.effect && r.onMessage
+		}
+	}
+	return false
+}
+
+// Request judges a request.
+func (e *Engine) Request(m *message.Request) (message.Exchange, message.Verdict, error) {
+	t := e.pool.Get().(*transaction)
+	t.begin(m)
+	copy(t.tx, e.before)
+	t.screen(e.inbound)
+	if !t.dirty && !e.requestAll {
+		return t, e.clean[0], nil
+	}
+	t.restart()
+	t.evaluate(1)
+	t.evaluate(2)
+	return t, t.verdict(0), nil
+}
+
+// Response judges the answer.
+func (t *transaction) Response(a *message.Response) (message.Verdict, error) {
+	e := t.engine
+	if t.denied || t.off {
+		return message.Verdict{}, nil
+	}
+	state := t.saveTX()
+	t.answer(a)
+	if !t.changed {
+		copy(t.tx, e.after)
+	}
+	t.screen(e.outbound)
+	if !t.dirty && !e.respondAll && !t.changed {
+		return e.clean[1], nil
+	}
+	t.restoreTX(state)
+	t.evaluate(3)
+	t.evaluate(4)
+	return t.verdict(1), nil
+}
+
+// Close gives the transaction's memory back.
+func (t *transaction) Close() {
+	if t.engine == nil {
+		return
+	}
+	e := t.engine
+	t.forget()
+	e.pool.Put(t)
+}
+
+// slot returns the number of a TX name, lower-case.
+func (e *Engine) slot(name string) int {
+	if n, ok := e.names[name]; ok {
+		return n
+	}
+	n := len(e.slotName)
+	e.names[name] = n
+	e.slotName = append(e.slotName, name)
+	return n
+}
+
+// lowered returns a field name in lower case, without allocation if it is
+// known or lower-case already.
+func (e *Engine) lowered(s string) string {
+	if l, ok := e.lower[s]; ok {
+		return l
+	}
+	return strings.ToLower(s)
+}
+
+// A foreignReader is a rule that reads TX names by pattern.
+type foreignReader struct {
+	rule *rule
+	sel  seclang.Selector
+}
+
+var _ message.Engine = (*Engine)(nil)
+var _ message.Exchange = (*transaction)(nil)
+var _ = match.ByteSet{}

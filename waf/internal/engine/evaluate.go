@@ -1,0 +1,499 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/merlon-dev/merlon/waf/internal/operator"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// An op is a step of a phase: a rule to evaluate, or what rules that depend
+// on the configuration only do to TX.
+type op struct {
+	order  int
+	rule   *rule
+	assign []assignment
+}
+
+type assignment struct {
+	slot int
+	value
+}
+
+// evaluation is what a transaction remembers of the rules so far.
+type evaluation struct {
+	tx      []value
+	extra   []entry // TX names that are not known beforehand
+	changed bool    // rules have been evaluated, so TX may not be as it was foreseen
+	saved   []value
+
+	matched                 []pair // MATCHED_VARS of the rule
+	matchedVar, matchedName string
+	entries                 []entry // values of the target under evaluation
+	caps                    operator.Captures
+
+	skipTo  int // place to go on at
+	allowed allowance
+	removed []uint64 // rules that ctl has removed
+	cuts    []cut    // targets that ctl has removed
+	cutting int      // the rule whose targets are being looked up
+	off     bool     // ctl:ruleEngine=Off
+	detect  bool     // ctl:ruleEngine=DetectionOnly
+
+	denied bool
+	by     int
+	fired  []firing
+	spots  []spot
+
+	probing bool // undo everything, and tell whether anything was visible
+	undo    []assignment
+	visible bool
+}
+
+type pair struct{ key, val string }
+
+type allowance uint8
+
+const (
+	nothing allowance = iota
+	phaseAllowed
+	requestAllowed
+	allAllowed
+)
+
+// A cut is a target that has been removed from rules.
+type cut struct {
+	rules []uint64
+	v     seclang.Variable
+	sel   seclang.Selector
+}
+
+// A firing is a rule that matched wholly.
+type firing struct {
+	rule     *rule
+	from, to int // its spots
+}
+
+type spot struct {
+	entry
+	level int
+}
+
+func (x *evaluation) forget() {
+	clear(x.extra)
+	clear(x.matched[:cap(x.matched)])
+	clear(x.entries[:cap(x.entries)])
+	clear(x.spots)
+	clear(x.undo[:cap(x.undo)])
+	*x = evaluation{
+		tx: x.tx, extra: x.extra[:0], saved: x.saved, matched: x.matched[:0], entries: x.entries[:0],
+		removed: x.removed, cuts: x.cuts[:0], fired: x.fired[:0], spots: x.spots[:0], undo: x.undo[:0],
+	}
+	clear(x.removed)
+}
+
+// restart puts TX to what it is when a request arrives.
+func (t *transaction) restart() {
+	copy(t.tx, t.engine.start)
+	clear(t.extra)
+	t.extra = t.extra[:0]
+	t.matched = t.matched[:0]
+	t.matchedVar, t.matchedName = "", ""
+	t.changed = true
+}
+
+// evaluate runs a phase: the candidates, and what depends on them.
+func (t *transaction) evaluate(phase int) {
+	t.phase = phase
+	t.skipTo = 0
+	if t.allowed == allAllowed || t.off {
+		return
+	}
+	for i := range t.engine.phases[phase] {
+		o := &t.engine.phases[phase][i]
+		if t.denied || t.off || t.allowed != nothing {
+			break
+		}
+		if o.order < t.skipTo {
+			continue
+		}
+		if o.rule == nil {
+			for _, a := range o.assign {
+				t.tx[a.slot] = a.value
+			}
+			continue
+		}
+		r := o.rule
+		if !r.always && t.candidates[r.index/64]&(1<<(r.index%64)) == 0 {
+			continue
+		}
+		if t.removed[r.index/64]&(1<<(r.index%64)) != 0 {
+			continue
+		}
+		t.runRule(r, false)
+	}
+	if t.allowed == phaseAllowed || t.allowed == requestAllowed && phase == 2 {
+		t.allowed = nothing
+	}
+}
+
+// runRule evaluates a rule and does what it says; only reports with probe.
+// It returns whether the whole rule matched.
+func (t *transaction) runRule(r *rule, probe bool) bool {
+	t.matched = t.matched[:0]
+	from := len(t.spots)
+	for i, l := range r.links {
+		if !t.runLink(r, i, l, nil) {
+			t.spots = t.spots[:from]
+			return false
+		}
+		if probe && t.visible {
+			break
+		}
+	}
+	if probe {
+		t.spots = t.spots[:from]
+		return true
+	}
+	t.act(r, from)
+	return true
+}
+
+// act does what a rule that matched wholly says.
+func (t *transaction) act(r *rule, from int) {
+	if r.skipTo > 0 {
+		t.skipTo = r.skipTo
+	}
+	if r.Severity >= 0 && r.Severity < atoi(t.scalar[seclang.HighestSeverity]) {
+		t.scalar[seclang.HighestSeverity] = itoa(r.Severity)
+	}
+	deny := false
+	switch r.Disruptive {
+	case seclang.Deny, seclang.Drop, seclang.Redirect:
+		deny = !t.detect
+	case seclang.Allow:
+		if !t.detect {
+			t.allowed = [...]allowance{seclang.AllowAll: allAllowed, seclang.AllowPhase: phaseAllowed, seclang.AllowRequest: requestAllowed}[r.Allow]
+		}
+	}
+	if deny {
+		t.denied, t.by = true, r.id
+	}
+	t.fired = append(t.fired, firing{r, from, len(t.spots)})
+}
+
+// runLink evaluates one condition. With only, it looks at that value alone.
+func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
+	if l.op == nil {
+		t.match(r, level, l, entry{})
+		return true
+	}
+	t.cutting = r.index
+	arg := l.fixed
+	if !l.isFixed && l.arg != nil {
+		arg = t.expand(l.arg, r)
+	}
+	hit := false
+	for i := range l.targets {
+		g := &l.targets[i]
+		list := t.entries[:0]
+		if only != nil {
+			list = append(list, *only)
+			list[0].v = g.Var
+			if i > 0 {
+				break
+			}
+		} else {
+			list = t.values(list, g)
+		}
+		t.entries = list
+		for _, e := range list {
+			if t.test(r, level, l, e, arg) {
+				hit = true
+			}
+		}
+	}
+	return hit
+}
+
+// test transforms a value and asks the operator.
+func (t *transaction) test(r *rule, level int, l *link, e entry, arg string) bool {
+	if l.MultiMatch {
+		return t.testEach(r, level, l, e, arg)
+	}
+	val := e.val
+	for _, s := range l.steps {
+		val, _ = s.Apply(&t.arena, val)
+	}
+	if !t.accepts(l, val, arg) {
+		return false
+	}
+	e.val = val
+	t.match(r, level, l, e)
+	return true
+}
+
+// testEach asks about every value that the transformations come to.
+func (t *transaction) testEach(r *rule, level int, l *link, e entry, arg string) bool {
+	hit := false
+	val := e.val
+	for i := 0; ; i++ {
+		if t.accepts(l, val, arg) {
+			hit = true
+			e.val = val
+			t.match(r, level, l, e)
+		}
+		changed := false
+		for ; i < len(l.steps) && !changed; i++ {
+			var next string
+			if next, changed = l.steps[i].Apply(&t.arena, val); changed {
+				val = next
+			}
+		}
+		if !changed {
+			return hit
+		}
+		i--
+	}
+}
+
+// accepts asks the operator, and lets it capture.
+func (t *transaction) accepts(l *link, val, arg string) bool {
+	if l.capture == nil {
+		return l.op.Match(val, arg) != l.negated
+	}
+	t.caps.Set, t.caps.N = false, 0
+	ok := l.capture.Capture(val, arg, &t.caps)
+	if t.caps.Set {
+		for i := range t.caps.N {
+			t.set(i, value{t.caps.Values[i], true})
+		}
+	}
+	return ok != l.negated
+}
+
+// match does what is to be done at each match of a link.
+func (t *transaction) match(r *rule, level int, l *link, e entry) {
+	t.matchedVar = e.val
+	t.matchedName = e.v.String()
+	if e.key != "" {
+		t.matchedName = t.concat(t.matchedName, ":", e.key)
+	}
+	t.matched = append(t.matched, pair{t.matchedName, e.val})
+	if r.scores > 0 || r.Disruptive != seclang.Pass {
+		t.spots = append(t.spots, spot{e, level})
+	}
+	for _, a := range l.acts {
+		if a.ctl {
+			t.control(&l.ctls[a.n])
+		} else {
+			t.setVar(&l.sets[a.n], r)
+		}
+	}
+}
+
+// setVar sets a TX variable.
+func (t *transaction) setVar(s *setVar, r *rule) {
+	slot, name := s.slot, ""
+	if slot < 0 {
+		name = strings.ToLower(t.expand(s.name, r))
+		if n, ok := t.engine.names[name]; ok {
+			slot = n
+		}
+	}
+	if t.probing {
+		t.look(slot, name, r)
+	}
+	cur := t.lookup(slot, name)
+	next := value{set: true}
+	if s.remove {
+		next.set = false
+	} else {
+		var ok bool
+		if next.s, ok = assigned(cur.s, t.expand(s.value, r)); !ok {
+			return
+		}
+	}
+	if slot >= 0 {
+		t.set(slot, next)
+		return
+	}
+	i := slices.IndexFunc(t.extra, func(e entry) bool { return e.key == name })
+	switch {
+	case !next.set && i >= 0:
+		t.extra = slices.Delete(t.extra, i, i+1)
+	case next.set && i >= 0:
+		t.extra[i].val = next.s
+	case next.set:
+		t.extra = append(t.extra, entry{seclang.TX, name, next.s})
+	}
+}
+
+// assigned returns what a variable becomes by setvar. It is not changed where
+// the result would be no number.
+func assigned(cur, v string) (string, bool) {
+	if v == "" || v[0] != '+' && v[0] != '-' {
+		return v, true
+	}
+	n := 0
+	if len(v) > 1 {
+		var err error
+		if n, err = strconv.Atoi(v[1:]); err != nil {
+			return v, !strings.HasPrefix(v[1:], "tx.")
+		}
+	}
+	m := 0
+	if cur != "" {
+		var err error
+		if m, err = strconv.Atoi(cur); err != nil {
+			return "", false
+		}
+	}
+	if v[0] == '-' {
+		n = -n
+	}
+	return itoa(m + n), true
+}
+
+func (t *transaction) set(slot int, v value) {
+	if t.probing {
+		t.undo = append(t.undo, assignment{slot, t.tx[slot]})
+	}
+	t.tx[slot] = v
+}
+
+func (t *transaction) lookup(slot int, name string) value {
+	if slot >= 0 {
+		return t.tx[slot]
+	}
+	for _, e := range t.extra {
+		if e.key == name {
+			return value{e.val, true}
+		}
+	}
+	return value{}
+}
+
+// txValues appends the TX variables that a target chooses.
+func (t *transaction) txValues(to []entry, g *target) []entry {
+	for _, n := range g.slots {
+		name := t.engine.slotName[n]
+		if t.tx[n].set && !g.excepts(name) {
+			to = append(to, entry{seclang.TX, name, t.tx[n].s})
+		}
+	}
+	for _, e := range t.extra {
+		if g.chooses(e.key) {
+			to = append(to, e)
+		}
+	}
+	return to
+}
+
+// expand fills a macro in.
+func (t *transaction) expand(m macro, r *rule) string {
+	if len(m) == 1 {
+		return t.token(&m[0], r)
+	}
+	var parts [8]string
+	list := parts[:0]
+	for i := range m {
+		list = append(list, t.token(&m[i], r))
+	}
+	return t.concat(list...)
+}
+
+func (t *transaction) token(k *token, r *rule) string {
+	switch k.Var {
+	case seclang.Unknown:
+		return k.Text
+	case seclang.TX:
+		if v := t.lookup(k.slot, k.Key); v.set {
+			return v.s
+		}
+		return k.Text
+	case seclang.RuleMeta:
+		return t.meta(k, r)
+	}
+	if !k.Var.Keyed() {
+		return t.single(k.Var)
+	}
+	g := target{Target: seclang.Target{Var: k.Var, Selector: seclang.Selector{Key: k.Key}}}
+	kept := t.cuts
+	t.cuts = nil
+	list := t.values(t.entries[len(t.entries):], &g)
+	t.cuts = kept
+	if len(list) == 0 {
+		return k.Text
+	}
+	return list[0].val
+}
+
+// meta returns what a rule says of itself.
+func (t *transaction) meta(k *token, r *rule) string {
+	switch k.Key {
+	case "id":
+		return strconv.Itoa(r.id)
+	case "severity":
+		return severities[r.Severity+1]
+	case "msg":
+		if m := r.links[0].msg; m != nil && !slices.ContainsFunc(m, func(k token) bool { return k.Var == seclang.RuleMeta }) {
+			return t.expand(m, r)
+		}
+	}
+	return k.Text
+}
+
+// severities are how Coraza words them, beginning with the one that is not given.
+var severities = [...]string{"", "emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"}
+
+// control does what a ctl says.
+func (t *transaction) control(c *ctl) {
+	if t.probing {
+		return // nothing that makes a rule fire
+	}
+	switch c.name {
+	case "ruleEngine":
+		t.off = strings.EqualFold(c.value, "off")
+		t.detect = strings.EqualFold(c.value, "detectiononly")
+	case "requestBodyProcessor":
+		if t.phase == 1 {
+			t.early = strings.ToUpper(c.value)
+		}
+	default:
+		if c.removes {
+			for i, b := range c.rules {
+				t.removed[i] |= b
+			}
+		} else if c.rules != nil {
+			t.cuts = append(t.cuts, cut{c.rules, c.target, c.sel})
+		}
+	}
+}
+
+// cut reports whether a value is out of the reach of the rule that looks.
+func (t *transaction) cut(v seclang.Variable, key string) bool {
+	for i := range t.cuts {
+		c := &t.cuts[i]
+		if c.v != v || c.rules[t.cutting/64]&(1<<(t.cutting%64)) == 0 {
+			continue
+		}
+		low := t.engine.lowered(key)
+		if c.sel.Regex != nil && c.sel.Regex.MatchString(low) || c.sel.Regex == nil && (c.sel.Key == "" || strings.ToLower(c.sel.Key) == low) {
+			return true
+		}
+	}
+	return false
+}
+
+func newID() string {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	var b [16]byte
+	for i := range b {
+		b[i] = letters[rand.IntN(len(letters))]
+	}
+	return string(b[:])
+}

@@ -1,0 +1,454 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// Folding: the rules are gone through in the order in which they would be
+// evaluated, on a transaction without a message. A rule whose conditions
+// depend on nothing but TX variables that no message can have changed is
+// evaluated once, here, and only what it does to TX is left of it. What it
+// skips is left out. Every other rule is kept, and the variables that it sets
+// are tainted: what depends on them is kept, too.
+
+type folder struct {
+	e       *Engine
+	t       *transaction
+	tainted []bool
+	wild    bool      // a name that is not known beforehand may be set
+	gone    []bool    // rules that a constant ctl has removed
+	loose   []removal // what a ctl may remove at run time
+	readers [][]int   // rules that read a slot, by slot
+	reads   []reading // what conditions that are kept read as constant
+}
+
+// A removal is a set of rules that a rule at some place may remove.
+type removal struct {
+	phase, order int
+	set          []uint64
+}
+
+// A reading is the value of a slot where a rule stands that reads it.
+type reading struct {
+	rule *rule
+	slot int
+	value
+}
+
+// dependence says what a rule's firing depends on.
+type dependence uint8
+
+const (
+	onConstants dependence = iota
+	onTX                   // on TX that may be tainted
+	onMessage
+)
+
+func (e *Engine) fold() error {
+	f := &folder{
+		e: e, t: newTransaction(e),
+		tainted: make([]bool, len(e.slotName)),
+		gone:    make([]bool, len(e.rules)),
+	}
+	f.readersOf()
+	f.collectLoose()
+	for i := range captures + 1 {
+		f.t.tx[i].set = true
+	}
+	e.start = slices.Clone(f.t.tx)
+	for phase := 1; phase <= 4; phase++ {
+		if err := f.phase(phase); err != nil {
+			return err
+		}
+		switch phase {
+		case 2:
+			e.before = slices.Clone(f.t.tx)
+			e.clean[0] = f.t.cleanVerdict(0)
+		case 4:
+			e.after = slices.Clone(f.t.tx)
+			e.clean[1] = f.t.cleanVerdict(1)
+		}
+	}
+	f.finish()
+	return nil
+}
+
+// phase folds one phase.
+func (f *folder) phase(phase int) error {
+	f.t.phase = phase
+	static, perhaps, ghost := 0, 0, 0 // places up to which rules are skipped always, by some message, without any message
+	var ops []op
+	for _, r := range f.e.rules {
+		if r.Phase != phase || r.order < static || f.gone[r.index] {
+			continue
+		}
+		before := slices.Clone(f.t.tx)
+		dep, fires := f.try(r, r.order >= ghost)
+		assign := difference(before, f.t.tx)
+		doubtful := r.order < perhaps || f.isLoose(r)
+		switch {
+		case dep == onConstants && !fires && len(assign) == 0:
+			continue // whatever else happens
+		case dep == onConstants && !doubtful && harmless(r, fires):
+			if fires {
+				static = max(static, r.skipTo)
+				f.applyCtls(r)
+			}
+			if phase > 2 {
+				for _, a := range assign {
+					f.e.late = append(f.e.late, a.slot)
+				}
+			}
+			if len(assign) > 0 {
+				ops = append(ops, op{order: r.order, assign: assign})
+			}
+			continue
+		case phase == 1 && prelude(r):
+			f.e.prelude = append(f.e.prelude, r)
+			continue
+		}
+		if err := f.checkCaptures(r); err != nil {
+			return err
+		}
+		r.kept, r.onMessage = true, dep == onMessage
+		r.always = r.always || dep != onMessage || len(assign) > 0
+		if fires && r.Disruptive != seclang.Pass {
+			f.demand(phase)
+		}
+		if fires {
+			ghost = max(ghost, r.skipTo)
+		}
+		f.fixArguments(r)
+		f.remember(r)
+		ops = append(ops, op{order: r.order, rule: r})
+		f.taint(r)
+		perhaps = max(perhaps, r.skipTo)
+	}
+	f.e.phases[phase] = ops
+	return nil
+}
+
+// demand has every message of a phase evaluated.
+func (f *folder) demand(phase int) {
+	if phase <= 2 {
+		f.e.requestAll = true
+	} else {
+		f.e.respondAll = true
+	}
+}
+
+// try says what a rule depends on, and whether it fires if nothing in a
+// message does. With run, what it does in that case is done.
+func (f *folder) try(r *rule, run bool) (dependence, bool) {
+	dep := onConstants
+	for _, l := range r.links {
+		dep = max(dep, f.linkDependence(l))
+	}
+	f.t.matched = f.t.matched[:0]
+	defer func() { f.t.spots = f.t.spots[:0] }()
+	for i, l := range r.links {
+		if !run || f.linkDependence(l) == onMessage || !f.t.runLink(r, i, l, nil) {
+			// The rest is not reached, and what it depends on is no matter
+			// where what stops here is constant.
+			if f.constantSoFar(r, i) && run {
+				return onConstants, false
+			}
+			return dep, false
+		}
+	}
+	return dep, true
+}
+
+// constantSoFar reports whether the first n+1 links depend on constants only.
+func (f *folder) constantSoFar(r *rule, n int) bool {
+	return !slices.ContainsFunc(r.links[:n+1], func(l *link) bool { return f.linkDependence(l) != onConstants })
+}
+
+// linkDependence says what one condition and what it sets depend on.
+func (f *folder) linkDependence(l *link) dependence {
+	dep := onConstants
+	for i := range l.targets {
+		g := &l.targets[i]
+		switch g.Var {
+		case seclang.TX:
+			if g.Regex != nil && f.wild || slices.ContainsFunc(g.slots, func(n int) bool { return f.tainted[n] }) {
+				dep = max(dep, onTX)
+			}
+		case seclang.MatchedVar, seclang.MatchedVarName, seclang.MatchedVars, seclang.MatchedVarsNames, seclang.RuleMeta:
+		default:
+			return onMessage
+		}
+	}
+	dep = max(dep, f.macroDependence(l.arg))
+	for _, s := range l.sets {
+		dep = max(dep, f.macroDependence(s.name), f.macroDependence(s.value))
+		if s.slot >= 0 && f.tainted[s.slot] {
+			dep = max(dep, onTX)
+		}
+	}
+	return dep
+}
+
+func (f *folder) macroDependence(m macro) dependence {
+	dep := onConstants
+	for i := range m {
+		switch k := &m[i]; k.Var {
+		case seclang.Unknown, seclang.MatchedVar, seclang.MatchedVarName, seclang.MatchedVars, seclang.MatchedVarsNames, seclang.RuleMeta:
+		case seclang.TX:
+			if f.tainted[k.slot] {
+				dep = max(dep, onTX)
+			}
+		default:
+			return onMessage
+		}
+	}
+	return dep
+}
+
+// taint marks what a rule may set.
+func (f *folder) taint(r *rule) {
+	for _, l := range r.links {
+		if l.Capture {
+			for i := range captures {
+				f.tainted[i] = true
+			}
+		}
+		for _, s := range l.sets {
+			if s.slot >= 0 {
+				f.tainted[s.slot] = true
+				continue
+			}
+			f.wild = true
+			for n, name := range f.e.slotName {
+				if len(name) >= len(s.prefix) && name[:len(s.prefix)] == s.prefix {
+					f.tainted[n] = true
+				}
+			}
+		}
+	}
+}
+
+// harmless reports whether nothing but what a rule does to TX, and what it
+// skips and removes, is left of it once it is evaluated.
+func harmless(r *rule, fires bool) bool {
+	return !(fires && r.Disruptive != seclang.Pass) && !slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.name == "ruleEngine" || c.name == "requestBodyProcessor" })
+	})
+}
+
+// applyCtls removes rules and targets for every message.
+func (f *folder) applyCtls(r *rule) {
+	for _, l := range r.links {
+		for _, c := range l.ctls {
+			for _, other := range f.e.rules {
+				if c.rules == nil || c.rules[other.index/64]&(1<<(other.index%64)) == 0 {
+					continue
+				}
+				if c.removes {
+					f.gone[other.index] = true
+					continue
+				}
+				for _, l := range other.links {
+					for i := range l.targets {
+						if l.targets[i].Var == c.target {
+							l.targets[i].Except = append(slices.Clip(l.targets[i].Except), c.sel)
+						}
+					}
+				}
+			}
+		}
+	}
+	f.t.cuts = f.t.cuts[:0]
+	clear(f.t.removed)
+}
+
+// collectLoose finds the rules that a ctl may remove, depending on a message.
+// A rule that only skips others that are removed with it may as well stay.
+func (f *folder) collectLoose() {
+	for _, r := range f.e.rules {
+		for _, l := range r.links {
+			for _, c := range l.ctls {
+				if !c.removes {
+					continue
+				}
+				set := slices.Clone(c.rules)
+				for i, b := range f.closed(c.rules) {
+					set[i] &^= b
+				}
+				f.loose = append(f.loose, removal{r.Phase, r.order, set})
+			}
+		}
+	}
+}
+
+// closed returns the rules of a set that set nothing and skip none but rules
+// of the set.
+func (f *folder) closed(set []uint64) []uint64 {
+	in := func(r *rule) bool { return set[r.index/64]&(1<<(r.index%64)) != 0 }
+	out := make([]uint64, len(set))
+	for _, r := range f.e.rules {
+		if !in(r) || slices.ContainsFunc(r.links, func(l *link) bool { return len(l.acts) > 0 }) {
+			continue
+		}
+		ok := true
+		for _, o := range f.e.rules {
+			if o.Phase == r.Phase && o.order > r.order && o.order < r.skipTo && !in(o) {
+				ok = false
+			}
+		}
+		if ok {
+			out[r.index/64] |= 1 << (r.index % 64)
+		}
+	}
+	return out
+}
+
+// isLoose reports whether a rule may have been removed when its turn comes.
+func (f *folder) isLoose(r *rule) bool {
+	return slices.ContainsFunc(f.loose, func(m removal) bool {
+		earlier := m.phase < r.Phase || m.phase == r.Phase && m.order < r.order
+		return earlier && m.set[r.index/64]&(1<<(r.index%64)) != 0
+	})
+}
+
+// prelude reports a rule that does nothing but choose how a body is read.
+func prelude(r *rule) bool {
+	found := false
+	for _, l := range r.links {
+		if len(l.sets) > 0 {
+			return false
+		}
+		for _, c := range l.ctls {
+			if c.name != "requestBodyProcessor" {
+				return false
+			}
+			found = true
+		}
+	}
+	return found && r.Disruptive == seclang.Pass && r.skipTo == 0
+}
+
+// checkCaptures refuses a rule that reads what another rule captured: whether
+// that one was evaluated is not known.
+func (f *folder) checkCaptures(r *rule) error {
+	have := 0
+	reads := func(m macro) bool {
+		return slices.ContainsFunc(m, func(k token) bool { return k.Var == seclang.TX && k.slot < captures && k.slot >= have })
+	}
+	for _, l := range r.links {
+		bad := reads(l.arg)
+		for i := range l.targets {
+			g := &l.targets[i]
+			bad = bad || g.Var == seclang.TX && len(g.slots) == 1 && g.slots[0] < captures && g.slots[0] >= have
+		}
+		if l.Capture {
+			have = max(have, groups(l))
+		}
+		for _, s := range l.sets {
+			bad = bad || reads(s.name) || reads(s.value)
+		}
+		if bad {
+			return &seclang.Error{File: r.File, Line: max(l.Line, r.Line), Unsupported: true,
+				Msg: fmt.Sprintf("rule %d: reads a TX variable from 0 to 9 that none of its own conditions captures", r.id)}
+		}
+	}
+	return nil
+}
+
+// groups returns how many TX variables a condition captures.
+func groups(l *link) int {
+	if l.Op != nil && l.Op.Name == "rx" {
+		if re, err := match.Compile(l.Op.Arg.String()); err == nil {
+			return min(re.Groups()+1, captures)
+		}
+	}
+	return captures
+}
+
+func difference(before, after []value) []assignment {
+	var out []assignment
+	for i := range after {
+		if before[i] != after[i] {
+			out = append(out, assignment{i, after[i]})
+		}
+	}
+	return out
+}
+
+// readersOf finds which rules read a slot, beside setting it.
+func (f *folder) readersOf() {
+	f.readers = make([][]int, len(f.e.slotName))
+	note := func(n int, r *rule) {
+		if !slices.Contains(f.readers[n], r.index) {
+			f.readers[n] = append(f.readers[n], r.index)
+		}
+	}
+	for _, r := range f.e.rules {
+		for _, l := range r.links {
+			for i := range l.targets {
+				for _, n := range l.targets[i].slots {
+					note(n, r)
+				}
+			}
+			macros := []macro{l.arg}
+			for _, s := range l.sets {
+				macros = append(macros, s.name, s.value)
+			}
+			for _, m := range macros {
+				for i := range m {
+					if m[i].Var == seclang.TX {
+						note(m[i].slot, r)
+					}
+				}
+			}
+		}
+	}
+}
+
+// fixArguments expands the arguments of operators that are the same for every
+// message.
+func (f *folder) fixArguments(r *rule) {
+	for _, l := range r.links {
+		if l.arg == nil {
+			l.isFixed = true
+			continue
+		}
+		constant := f.macroDependence(l.arg) == onConstants && !slices.ContainsFunc(l.arg, func(k token) bool {
+			return k.Var != seclang.Unknown && k.Var != seclang.TX
+		})
+		own := slices.ContainsFunc(r.links, func(other *link) bool {
+			return slices.ContainsFunc(other.sets, func(s setVar) bool {
+				return slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && k.slot == s.slot })
+			})
+		})
+		if constant && !own {
+			l.fixed, l.isFixed = f.t.expand(l.arg, r), true
+		}
+	}
+}
+
+// remember notes what a kept rule reads as constant, to compare with what it
+// will be at the end.
+func (f *folder) remember(r *rule) {
+	for _, l := range r.links {
+		for i := range l.targets {
+			for _, n := range l.targets[i].slots {
+				if !f.tainted[n] {
+					f.reads = append(f.reads, reading{r, n, f.t.tx[n]})
+				}
+			}
+		}
+		if l.isFixed {
+			continue
+		}
+		for _, k := range l.arg {
+			if k.Var == seclang.TX && !f.tainted[k.slot] {
+				f.reads = append(f.reads, reading{r, k.slot, f.t.tx[k.slot]})
+			}
+		}
+	}
+}

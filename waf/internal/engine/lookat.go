@@ -1,0 +1,414 @@
+package engine
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// screening is what a transaction needs to be screened.
+type screening struct {
+	candidates []uint64
+	dirty      bool
+
+	scanner  [2]*match.Scanner
+	memo     []memo // what a node of the tree makes of the value
+	versions []version
+	turn     uint32   // of the value
+	mark     uint32   // of the version
+	seen     []uint32 // the version that a check has been asked about, by check
+	request  uint32
+	probed   []uint32 // the request in which a rule has been tried, by rule
+	cross    bool     // the verdict about the value depends on more than the value
+}
+
+// A memo is what a node makes of the value: a version, or one with ASCII
+// letters in lower case.
+type memo struct {
+	turn    uint32
+	version int32
+	lower   bool
+	exact   string
+	known   bool // exact is
+}
+
+// A version is a distinct text that transformations make of the value.
+type version struct {
+	text   string
+	bytes  match.ByteSet
+	folded match.ByteSet
+	mark   uint32
+}
+
+func (s *screening) forget() {
+	clear(s.candidates)
+	s.dirty = false
+	clear(s.versions[:cap(s.versions)])
+	s.versions = s.versions[:0]
+}
+
+// screen finds the candidates among the rules of a screen.
+func (t *transaction) screen(s *screen) {
+	t.request++
+	t.phase = 2
+	if s == t.engine.outbound {
+		t.phase = 4
+	}
+	for _, v := range s.singles {
+		t.lookAt(s, s.variable[v], v, "", t.scalar[v])
+	}
+	for _, v := range collections {
+		c, n, fields := s.variable[v], s.names[v], s.fields[v]
+		if c == 0 && n == 0 && fields == nil || !t.has(v) {
+			continue
+		}
+		for _, it := range t.items[t.span[v].from:t.span[v].to] {
+			of := c
+			if fields != nil {
+				if f, ok := fields[t.engine.lowered(it.key)]; ok {
+					of = f
+				}
+			}
+			if of > 0 {
+				t.lookAt(s, of, v, it.key, it.val)
+			}
+			if n > 0 {
+				t.lookAt(s, n, v, it.key, it.key)
+			}
+		}
+	}
+	for _, r := range s.whole {
+		t.try(r)
+	}
+}
+
+// collections are the variables that hold keyed values.
+var collections = []seclang.Variable{
+	seclang.ArgsGet, seclang.RequestCookies, seclang.RequestHeaders, seclang.ArgsPost, seclang.Files, seclang.FilesNames, seclang.FilesSizes,
+	seclang.MultipartFilename, seclang.MultipartName, seclang.MultipartPartHeaders, seclang.XML, seclang.ResponseHeaders,
+}
+
+// lookAt screens one value.
+func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val string) {
+	cl := &s.classes[n]
+	slot := s.cache.find(n, val)
+	if slot == hit {
+		return
+	}
+	t.turn++
+	t.cross = false
+	t.versions = t.versions[:0]
+	p := match.Presence(val)
+	t.addVersion(val, p)
+	t.memo[0] = memo{turn: t.turn}
+	single := !p.Meets(&cl.changes)
+	if !single {
+		for i := range cl.chains {
+			t.node(cl.chains[i].node)
+		}
+	}
+	if cl.literal {
+		for i := range t.versions {
+			t.scan(s, n, int32(i), v, key)
+		}
+	}
+	for i := range cl.chains {
+		ch := &cl.chains[i]
+		for _, c := range ch.every {
+			version := int32(0)
+			if !single {
+				version = t.node(ch.node).version
+			}
+			t.ask(c, version, ch.node, v, key)
+		}
+	}
+	if !t.cross {
+		s.cache.keep(slot, n, val)
+	}
+}
+
+func (t *transaction) addVersion(s string, p match.ByteSet) int32 {
+	t.mark++
+	t.versions = append(t.versions, version{s, p, p.Folded(), t.mark})
+	return int32(len(t.versions) - 1)
+}
+
+// node applies the transformations up to a node, as far as they can matter.
+func (t *transaction) node(n int) *memo {
+	m := &t.memo[n]
+	if m.turn == t.turn {
+		return m
+	}
+	nd := &t.engine.nodes[n]
+	parent := t.node(nd.parent)
+	from := &t.versions[parent.version]
+	if !from.bytes.Meets(&nd.step.Changes) {
+		*m = memo{turn: t.turn, version: parent.version, lower: parent.lower || nd.step.Folds}
+		return m
+	}
+	in := t.exact(nd.parent)
+	out, _ := nd.step.Apply(&t.arena, in)
+	if same(out, in) {
+		*m = memo{turn: t.turn, version: parent.version, lower: parent.lower, exact: in, known: true}
+		return m
+	}
+	*m = memo{turn: t.turn, version: -1, exact: out, known: true}
+	for i := range t.versions {
+		if t.versions[i].text == out {
+			m.version = int32(i)
+			return m
+		}
+	}
+	m.version = t.addVersion(out, match.Presence(out))
+	return m
+}
+
+func same(a, b string) bool {
+	return len(a) == len(b) && (unsafe.StringData(a) == unsafe.StringData(b) || a == b)
+}
+
+// exact returns what the operator gets at a node.
+func (t *transaction) exact(n int) string {
+	m := t.node(n)
+	if m.known {
+		return m.exact
+	}
+	m.exact, m.known = t.versions[m.version].text, true
+	if m.lower {
+		m.exact = t.lowerASCII(m.exact)
+	}
+	return m.exact
+}
+
+func (t *transaction) lowerASCII(s string) string {
+	i := 0
+	for i < len(s) && (s[i] < 'A' || s[i] > 'Z') {
+		i++
+	}
+	if i == len(s) {
+		return s
+	}
+	b := t.arena.Alloc(len(s))
+	copy(b, s)
+	for ; i < len(b); i++ {
+		if c := b[i]; 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return text(b)
+}
+
+// scan looks for the literals of all triggers in one version of the value.
+func (t *transaction) scan(s *screen, n int, version int32, v seclang.Variable, key string) {
+	which := 0
+	if s == t.engine.outbound {
+		which = 1
+	}
+	if t.scanner[which] == nil {
+		t.scanner[which] = s.automaton.NewScanner()
+	}
+	raw := t.versions[version].text
+	folded := match.Fold(raw)
+	t.refer(s, s.automaton.Scan(t.scanner[which], folded), n, version, v, key)
+	if !same(folded, raw) {
+		t.refer(s, s.automaton.Scan(t.scanner[which], raw), n, version, v, key)
+	}
+}
+
+// refer asks the checks that literals stand for.
+func (t *transaction) refer(s *screen, found []int32, n int, version int32, v seclang.Variable, key string) {
+	for _, lit := range found {
+		refs := s.refs[lit]
+		for i := range refs {
+			r := &refs[i]
+			if r.classes.Has(byte(n)) && t.seen[r.check.index] != t.versions[version].mark && t.node(r.node).version == version {
+				t.ask(r.check, version, r.node, v, key)
+			}
+		}
+	}
+}
+
+// ask evaluates a trigger on one value.
+func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable, key string) {
+	ver := &t.versions[version]
+	for i := range c.needs {
+		if !c.needs[i].Meets(&ver.folded) {
+			return
+		}
+	}
+	if c.keyed && !t.chosen(c, v, key) {
+		t.cross = true // another key may be chosen
+		return
+	}
+	if !c.link.MultiMatch {
+		t.seen[c.index] = ver.mark
+	}
+	if c.link.op.Match(t.exact(node), c.link.fixed) == c.link.negated {
+		return
+	}
+	t.triggered(c, v, key)
+}
+
+// chosen reports whether one of a trigger's targets means a key.
+func (t *transaction) chosen(c *check, v seclang.Variable, key string) bool {
+	low := t.engine.lowered(key)
+	for i := range c.targets {
+		g := &c.targets[i]
+		if !covers(g.Var, v) {
+			continue
+		}
+		k := low
+		if g.Var.CaseSensitive() {
+			k = key
+		}
+		if chooses(&g.Selector, k) && !g.excepts(low) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers reports whether values of a collection are among those of a target.
+func covers(g, v seclang.Variable) bool {
+	switch g {
+	case seclang.Args, seclang.ArgsNames:
+		return v == seclang.ArgsGet || v == seclang.ArgsPost
+	}
+	if of, _, ok := collection(g); ok {
+		return of == v
+	}
+	return g == v
+}
+
+// triggered tries a rule whose trigger held.
+func (t *transaction) triggered(c *check, v seclang.Variable, key string) {
+	r := c.rule
+	if t.candidates[r.index/64]&(1<<(r.index%64)) != 0 {
+		t.cross = true
+		return
+	}
+	if !r.separate {
+		t.cross = true
+		t.try(r)
+		return
+	}
+	val := t.versions[0].text
+	if t.probe(r, &entry{v, key, val}) {
+		t.cross = true
+		t.candidate(r)
+	} else if r.perNames {
+		t.cross = true
+	}
+}
+
+// try tries a rule on the whole message, once for each message.
+func (t *transaction) try(r *rule) {
+	if t.probed[r.index] == t.request {
+		return
+	}
+	t.probed[r.index] = t.request
+	if t.probe(r, nil) {
+		t.candidate(r)
+	}
+}
+
+func (t *transaction) candidate(r *rule) {
+	t.candidates[r.index/64] |= 1 << (r.index % 64)
+	t.dirty = true
+}
+
+// probe reports whether a rule would fire, or do anything that another can
+// see, and leaves no trace. With only, its first condition sees that value.
+func (t *transaction) probe(r *rule, only *entry) bool {
+	phase := t.phase
+	t.phase = r.Phase
+	t.probing, t.visible = true, false
+	extra, from := len(t.extra), len(t.spots)
+	t.matched = t.matched[:0]
+	fires := true
+	for i, l := range r.links {
+		one := only
+		if i > 0 {
+			one = nil
+		}
+		if !t.runLink(r, i, l, one) {
+			fires = false
+			break
+		}
+		if t.visible {
+			break
+		}
+	}
+	t.spots = t.spots[:from]
+	t.extra = t.extra[:extra]
+	for i := len(t.undo) - 1; i >= 0; i-- {
+		t.tx[t.undo[i].slot] = t.undo[i].value
+	}
+	t.undo = t.undo[:0]
+	t.probing, t.phase = false, phase
+	return fires || t.visible
+}
+
+// look notes whether a variable that is about to be set can be seen by rules
+// other than the one that sets it.
+func (t *transaction) look(slot int, name string, r *rule) {
+	if t.visible {
+		return
+	}
+	if slot >= 0 {
+		t.visible = t.engine.sharedSlot(t.engine.readers, slot, r)
+		name = t.engine.slotName[slot]
+	}
+	for i := range t.engine.foreign {
+		f := &t.engine.foreign[i]
+		if f.rule != r && f.rule.kept && chooses(&f.sel, name) {
+			t.visible = true
+		}
+	}
+}
+
+// A cache remembers values that are known to trigger nothing. It compares
+// whole values, so a collision costs time, never a verdict.
+type cache struct {
+	slots [cacheSlots]atomic.Pointer[known]
+}
+
+const (
+	cacheSlots = 1 << 13
+	cacheValue = 512 // the longest value that is remembered
+	hit        = -1
+	none       = -2
+)
+
+type known struct {
+	class int
+	val   string
+}
+
+var seed = maphash.MakeSeed()
+
+// find returns hit, or the slot to keep the value in.
+func (c *cache) find(class int, val string) int {
+	if len(val) > cacheValue {
+		return none
+	}
+	h := maphash.String(seed, val) ^ uint64(class)*0x9E3779B97F4A7C15
+	n := int(h % cacheSlots)
+	if k := c.slots[n].Load(); k != nil && k.class == class && k.val == val {
+		return hit
+	}
+	return n
+}
+
+func (c *cache) keep(slot, class int, val string) {
+	if slot >= 0 {
+		c.slots[slot].Store(&known{class, strings.Clone(val)})
+	}
+}
+
+// text is a string of bytes that are not changed any more.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -1,0 +1,351 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
+	"github.com/merlon-dev/merlon/waf/internal/operator"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// A screen finds the rules of two phases that may fire. Every rule has one
+// trigger: a condition without which it cannot fire. The triggers are sorted
+// by the class of values that they look at and by the transformations that
+// they want, so that each value is transformed and searched once for all.
+type screen struct {
+	classes  []class
+	variable [numVariables]int            // class of a variable's values; 0 if no trigger looks at them
+	names    [numVariables]int            // class of a keyed variable's keys
+	fields   [numVariables]map[string]int // classes of single header fields, by lower-case name
+	singles  []seclang.Variable           // variables of one value that have a class
+
+	automaton *match.Automaton
+	refs      [][]ref // what a literal stands for, by its number
+	whole     []*rule // rules to try on each message, since no value can be their trigger
+	cache     cache
+}
+
+// A class is a set of values that the same triggers look at.
+type class struct {
+	chains  []chain
+	changes match.ByteSet // bytes without any of which no chain changes a value
+	literal bool          // some triggers want literals
+}
+
+// A chain is a node of the tree of transformations, and the triggers that
+// must be asked about every value that has it.
+type chain struct {
+	node  int
+	every []*check
+}
+
+// A check is a trigger.
+type check struct {
+	index   int
+	rule    *rule
+	link    *link
+	first   bool // the trigger is the rule's first condition
+	needs   []match.ByteSet
+	keyed   bool // it looks at some keys only
+	bytes   bool
+	targets []target // without counts
+}
+
+// A ref says for which classes and at which node a literal is one of a check.
+type ref struct {
+	check   *check
+	classes match.ByteSet
+	node    int
+}
+
+const maxClasses = 250
+
+type builder struct {
+	e       *Engine
+	s       *screen
+	last    int // the later phase
+	numbers map[string]int
+	texts   []string
+}
+
+func (e *Engine) newScreen(phases ...int) *screen {
+	s := &screen{classes: make([]class, 1)}
+	b := &builder{e: e, s: s, last: phases[len(phases)-1], numbers: map[string]int{}}
+	var triggers []*check
+	for _, phase := range phases {
+		for _, o := range e.phases[phase] {
+			if o.rule == nil || !o.rule.effect {
+				continue
+			}
+			if c := b.trigger(o.rule); c != nil {
+				triggers = append(triggers, c)
+			} else if b.onMessage(o.rule) {
+				s.whole = append(s.whole, o.rule)
+			}
+		}
+	}
+	for _, c := range triggers {
+		b.fieldClasses(c)
+	}
+	for _, c := range triggers {
+		b.place(c)
+	}
+	for i := range s.classes {
+		b.seal(&s.classes[i])
+	}
+	for v := range seclang.Variable(numVariables) {
+		if _, _, keyed := collection(v); !keyed && s.variable[v] > 0 {
+			s.singles = append(s.singles, v)
+		}
+	}
+	s.automaton = match.NewAutomaton(b.texts)
+	return s
+}
+
+// onMessage reports whether a rule depends on the message at all. Others are
+// evaluated whenever anything is.
+func (b *builder) onMessage(r *rule) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.targets, func(g target) bool { return !internal(g.Var) }) ||
+			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var != seclang.Unknown && !internal(k.Var) })
+	})
+}
+
+// internal variables are what rules remember, not what a message holds.
+func internal(v seclang.Variable) bool {
+	switch v {
+	case seclang.TX, seclang.MatchedVar, seclang.MatchedVarName, seclang.MatchedVars, seclang.MatchedVarsNames, seclang.RuleMeta,
+		seclang.HighestSeverity:
+		return true
+	}
+	return false
+}
+
+// trigger chooses the condition that is asked first, nil if none can be.
+func (b *builder) trigger(r *rule) *check {
+	best, cost := -1, 0
+	for i, l := range r.links {
+		if b.screenable(r, l) {
+			if n := price(l); best < 0 || n < cost {
+				best, cost = i, n
+			}
+		}
+		if visibleSets(b.e, r, l) {
+			break // what this one does must not be missed
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	if r.separate && best != 0 {
+		best = 0
+		if !b.screenable(r, r.links[0]) {
+			return nil
+		}
+	}
+	l := r.links[best]
+	req := requirement(l)
+	c := &check{index: b.e.checks, rule: r, link: l, first: best == 0, needs: req.Needs, bytes: req.Bytes, targets: l.targets}
+	c.keyed = slices.ContainsFunc(l.targets, func(g target) bool { return g.Key != "" || g.Regex != nil || len(g.Except) > 0 })
+	b.e.checks++
+	return c
+}
+
+// price tells how often a condition will have to be looked into.
+func price(l *link) int {
+	req := requirement(l)
+	n := 1000
+	switch {
+	case len(req.Literals) > 0:
+		n = 100
+	case len(req.Needs) > 0:
+		n = 300
+	}
+	if !slices.ContainsFunc(l.targets, func(g target) bool {
+		return g.Var != seclang.RequestHeaders && g.Var != seclang.ResponseHeaders || g.Key == ""
+	}) {
+		n = 50 // one field
+	}
+	return n
+}
+
+// visibleSets reports whether a condition sets what other rules may read.
+func visibleSets(e *Engine, r *rule, l *link) bool {
+	return len(l.ctls) > 0 || slices.ContainsFunc(l.sets, func(s setVar) bool {
+		return s.slot < 0 && l != r.links[0] || s.slot >= 0 && e.sharedSlot(e.readers, s.slot, r)
+	})
+}
+
+// screenable reports whether a condition looks at values of the message, and
+// at nothing else.
+func (b *builder) screenable(r *rule, l *link) bool {
+	if l.op == nil || len(l.targets) == 0 || !l.isFixed {
+		return false
+	}
+	for i := range l.targets {
+		g := &l.targets[i]
+		if g.Count || internal(g.Var) {
+			return false
+		}
+		if _, _, keyed := collection(g.Var); !keyed && g.Var != seclang.Args && g.Var != seclang.ArgsNames {
+			switch g.Var {
+			case seclang.ArgsCombinedSize, seclang.UniqueID, seclang.ReqbodyProcessor, seclang.FilesCombinedSize, seclang.RequestBodyLength:
+				return false // they are made up when asked for, or differ by phase
+			}
+			if r.Phase == 1 && ofBody(g.Var) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// fieldClasses makes classes for the header fields that a trigger names.
+func (b *builder) fieldClasses(c *check) {
+	for i := range c.targets {
+		g := &c.targets[i]
+		if g.Var != seclang.RequestHeaders && g.Var != seclang.ResponseHeaders {
+			continue
+		}
+		names := []string{g.Key}
+		for _, x := range g.Except {
+			names = append(names, x.Key)
+		}
+		for _, name := range names {
+			if name == "" || len(b.s.classes) >= maxClasses {
+				continue
+			}
+			m := b.s.fields[g.Var]
+			if m == nil {
+				m = map[string]int{}
+				b.s.fields[g.Var] = m
+			}
+			if m[name] == 0 {
+				b.s.classes = append(b.s.classes, class{})
+				m[name] = len(b.s.classes) - 1
+			}
+		}
+	}
+}
+
+// classesOf returns the classes that a target looks at.
+func (b *builder) classesOf(r *rule, g *target) []int {
+	of := func(list *[numVariables]int, v seclang.Variable) int {
+		if list[v] == 0 {
+			b.s.classes = append(b.s.classes, class{})
+			list[v] = len(b.s.classes) - 1
+		}
+		return list[v]
+	}
+	var out []int
+	add := func(v seclang.Variable) {
+		if r.Phase == 1 && ofBody(v) {
+			return
+		}
+		if from, names, ok := collection(v); ok && names {
+			out = append(out, of(&b.s.names, from))
+			return
+		}
+		out = append(out, of(&b.s.variable, v))
+	}
+	switch g.Var {
+	case seclang.Args:
+		add(seclang.ArgsGet)
+		add(seclang.ArgsPost)
+	case seclang.ArgsNames:
+		add(seclang.ArgsGetNames)
+		add(seclang.ArgsPostNames)
+	case seclang.RequestHeaders, seclang.ResponseHeaders:
+		if n := b.s.fields[g.Var][g.Key]; g.Key != "" && g.Regex == nil && n > 0 {
+			return []int{n}
+		}
+		add(g.Var)
+		for name, n := range b.s.fields[g.Var] {
+			if !slices.ContainsFunc(g.Except, func(x seclang.Selector) bool { return x.Regex == nil && x.Key == name }) {
+				out = append(out, n)
+			}
+		}
+	default:
+		add(g.Var)
+	}
+	return out
+}
+
+// place enters a trigger in its classes.
+func (b *builder) place(c *check) {
+	var in match.ByteSet
+	for i := range c.targets {
+		for _, n := range b.classesOf(c.rule, &c.targets[i]) {
+			in.Add(byte(n))
+		}
+	}
+	nodes := []int{c.link.chain}
+	if c.link.MultiMatch {
+		for n := b.e.nodes[c.link.chain].parent; n >= 0; n = b.e.nodes[n].parent {
+			nodes = append(nodes, n)
+		}
+	}
+	literals := requirement(c.link).Literals
+	if slices.Contains(literals, "") {
+		literals = nil
+	}
+	literals = b.asBytes(c, literals)
+	for n := range b.s.classes {
+		if !in.Has(byte(n)) {
+			continue
+		}
+		for _, node := range nodes {
+			b.enter(&b.s.classes[n], node, c, len(literals) > 0)
+		}
+	}
+	for _, text := range literals {
+		n, ok := b.numbers[text]
+		if !ok {
+			n = len(b.texts)
+			b.numbers[text] = n
+			b.texts = append(b.texts, text)
+			b.s.refs = append(b.s.refs, nil)
+		}
+		for _, node := range nodes {
+			b.s.refs[n] = append(b.s.refs[n], ref{c, in, node})
+		}
+	}
+}
+
+// asBytes makes a set of bytes of literals that are all one byte long: that
+// is cheaper to look for.
+func (b *builder) asBytes(c *check, literals []string) []string {
+	if len(literals) == 0 || slices.ContainsFunc(literals, func(s string) bool { return len(s) > 1 }) {
+		return literals
+	}
+	var set match.ByteSet
+	for _, s := range literals {
+		set.Add(s[0])
+	}
+	c.needs = append([]match.ByteSet{set.Folded()}, c.needs...)
+	return nil
+}
+
+func (b *builder) enter(cl *class, node int, c *check, literal bool) {
+	i := slices.IndexFunc(cl.chains, func(ch chain) bool { return ch.node == node })
+	if i < 0 {
+		i = len(cl.chains)
+		cl.chains = append(cl.chains, chain{node: node})
+	}
+	if literal {
+		cl.literal = true
+	} else {
+		cl.chains[i].every = append(cl.chains[i].every, c)
+	}
+}
+
+// seal notes what changes any of the values.
+func (b *builder) seal(cl *class) {
+	for _, ch := range cl.chains {
+		for n := ch.node; n > 0; n = b.e.nodes[n].parent {
+			cl.changes.Or(&b.e.nodes[n].step.Changes)
+		}
+	}
+}
+
+var _ operator.Operator
