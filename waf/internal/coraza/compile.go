@@ -1,6 +1,7 @@
 package coraza
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -15,37 +16,56 @@ import (
 
 // Compile builds plain Coraza, and tells observe of every rule that is read.
 func Compile(sources []ruleset.Source, observe func(types.RuleMetadata)) (corazawaf.WAF, error) {
-	root := &files{sources: map[string]*ruleset.Source{}}
+	root := &files{steps: map[string]*step{}}
 	conf := corazawaf.NewWAFConfig().WithRootFS(root)
-	for i := range sources {
-		name := filepath.Join(sources[i].Dir, fmt.Sprintf("#%d", i))
-		root.sources[name] = &sources[i]
-		conf = conf.WithDirectivesFromFile(name)
+	var errs []error
+	for _, s := range sources {
+		for _, d := range s.Directives() {
+			if d.Unfinished() { // Coraza would drop it silently
+				errs = append(errs, s.Bad(d.Line, "the directive is not finished"))
+				continue
+			}
+			conf = conf.WithDirectivesFromFile(root.add(s, d))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	waf, err := corazawaf.NewWAF(experimental.WAFConfigWithRuleObserver(conf, observe))
-	switch {
+	switch at := root.reading; {
 	case err == nil:
 		return waf, nil
-	case root.reading == nil:
+	case at == nil:
 		return nil, err
 	default:
-		return nil, root.reading.Bad(reasonOf(err))
+		return nil, at.source.Bad(at.directive.Line, reasonOf(err))
 	}
 }
 
-// files is the file system that Coraza reads rules from: every source is a
-// file of its own, so that what cannot be read can be told.
+// files is the file system that Coraza reads rules from: every directive of a
+// source is a file of its own, so that a mistake can be told by its line.
 type files struct {
 	ruleset.Files
-	sources map[string]*ruleset.Source
-	reading *ruleset.Source // the last that was begun
+	steps   map[string]*step
+	reading *step // the last that was begun
 }
 
-// ReadFile returns a source or a file that one names.
+type step struct {
+	source    ruleset.Source
+	directive ruleset.Directive
+}
+
+func (f *files) add(s ruleset.Source, d ruleset.Directive) (name string) {
+	name = fmt.Sprintf("%s#%d", s.Name, len(f.steps))
+	f.steps[name] = &step{s, d}
+	return name
+}
+
+// ReadFile returns a step or a file that one names.
 func (f *files) ReadFile(name string) ([]byte, error) {
-	if s, ok := f.sources[name]; ok {
+	if s, ok := f.steps[name]; ok {
 		f.reading = s
-		return []byte(s.Text), nil
+		return []byte(s.directive.Text), nil
 	}
 	return f.Files.ReadFile(name)
 }
@@ -54,7 +74,7 @@ func (f *files) ReadFile(name string) ([]byte, error) {
 // for them from the root alone.
 func (f *files) Glob(pattern string) ([]string, error) {
 	if f.reading != nil && !strings.HasPrefix(pattern, "@") && !filepath.IsAbs(pattern) {
-		pattern = filepath.Join(f.reading.Dir, pattern)
+		pattern = filepath.Join(filepath.Dir(f.reading.source.Name), pattern)
 	}
 	return f.Files.Glob(pattern)
 }

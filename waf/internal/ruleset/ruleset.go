@@ -1,8 +1,7 @@
 // Package ruleset is the text of a guard's rules, as every engine is given it:
 // in order, each piece with the place that it came from.
 //
-// It finds files and cuts them into directives, so that a mistake can be told
-// by its line. It understands none of them.
+// It finds files and cuts them into directives. It understands none of them.
 package ruleset
 
 import (
@@ -20,72 +19,69 @@ import (
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
-// A Source is a piece of SecLang: one directive of an operator's file, or some
-// of Merlon's own.
+// A Source is a text in SecLang: a file of the operator's, or one of Merlon's
+// own texts.
 type Source struct {
-	Setting string // that named it: "rules[0]"; empty for what is Merlon's own
-	Path    string // of its file, as the setting names it; empty if it is in none
-	Line    int    // where it begins in its file
-	Dir     string // the folder that names of files in it are relative to; empty: the Core Rule Set's root
+	Setting string // that names it: "rules[0]"; empty for what is Merlon's own
+	Path    string // of the file, as the setting names it; empty if it is none
+	Name    string // of the file, absolute: names of files in it are relative to its folder
 	Text    string
 }
 
-// Place is where the piece was written: "own.conf:12".
-func (s Source) Place() string {
-	if s.Path == "" {
-		return ""
-	}
-	return fmt.Sprintf("%s:%d", s.Path, s.Line)
-}
-
-// Bad is the error that says that the piece cannot be used, and why.
-func (s Source) Bad(reason string) error {
-	if s.Setting == "" {
+// Bad is the error that says that a source cannot be used, from which line on
+// and why.
+func (s Source) Bad(line int, reason string) error {
+	switch {
+	case s.Setting == "":
 		return errors.New("the rules cannot be loaded: " + reason)
+	case s.Path == "":
+		return merlon.BadSetting(s.Setting, "", reason)
 	}
-	return merlon.BadSetting(s.Setting, s.Place(), reason)
+	return merlon.BadSetting(s.Setting, fmt.Sprintf("%s:%d", s.Path, line), reason)
 }
 
-// Read returns the directives of the files that a setting names.
+// Read returns the files that a setting names.
 func Read(setting string, paths []string) ([]Source, error) {
 	var out []Source
 	var errs []error
 	for i, path := range paths {
-		setting := fmt.Sprintf("%s[%d]", setting, i)
-		abs, err := filepath.Abs(path)
-		var text []byte
+		s := Source{Setting: fmt.Sprintf("%s[%d]", setting, i), Path: path}
+		text, err := os.ReadFile(path)
 		if err == nil {
-			text, err = os.ReadFile(abs)
+			s.Name, err = filepath.Abs(path)
 		}
 		if err != nil {
-			errs = append(errs, merlon.BadSetting(setting, path, err.Error()))
+			errs = append(errs, merlon.BadSetting(s.Setting, path, err.Error()))
 			continue
 		}
-		for _, s := range split(string(text)) {
-			s.Setting, s.Path, s.Dir = setting, path, filepath.Dir(abs)
-			if strings.HasSuffix(s.Text, "\\\n") { // Coraza would drop it silently
-				errs = append(errs, s.Bad("the directive is not finished"))
-				continue
-			}
-			out = append(out, s)
-		}
+		s.Text = string(text)
+		out = append(out, s)
 	}
 	return out, errors.Join(errs...)
 }
 
-// split cuts SecLang into directives: at line ends that are not escaped and
-// not between backquotes, as Coraza does.
-func split(text string) []Source {
-	var out []Source
+// A Directive is one directive of a source, without comments.
+type Directive struct {
+	Line int // where it begins
+	Text string
+}
+
+// Unfinished reports whether the source ended in the middle.
+func (d Directive) Unfinished() bool { return strings.HasSuffix(d.Text, "\\\n") }
+
+// Directives cuts the text as Coraza does: at line ends that are not escaped
+// and not between backquotes.
+func (s Source) Directives() []Directive {
+	var out []Directive
 	var cur strings.Builder
 	start, quoted := 0, false
 	end := func() {
 		if cur.Len() > 0 {
-			out = append(out, Source{Line: start, Text: cur.String()})
+			out = append(out, Directive{start, cur.String()})
 			cur.Reset()
 		}
 	}
-	for i, line := range strings.Split(text, "\n") {
+	for i, line := range strings.Split(s.Text, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue

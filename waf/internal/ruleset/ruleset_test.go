@@ -1,6 +1,7 @@
 package ruleset_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,43 +11,51 @@ import (
 	"github.com/merlon-dev/merlon/waf/internal/ruleset"
 )
 
-func TestRead(t *testing.T) {
+func TestDirectives(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		want       []string // "line text"
-		bad        string   // in the error
 	}{
-		{"one", "SecRuleEngine On", []string{"1 SecRuleEngine On\n"}, ""},
-		{"comments and empty lines", "# a\n\n  SecRuleEngine On  \r\n#b\nSecAction \"id:1\"", []string{"3 SecRuleEngine On\n", "5 SecAction \"id:1\"\n"}, ""},
-		{"continued", "SecAction \\\n  \"id:1\"\nSecRuleEngine On\n", []string{"1 SecAction \\\n\"id:1\"\n", "3 SecRuleEngine On\n"}, ""},
-		{"comment between", "SecAction \\\n# x\n\"id:1\"\n", []string{"1 SecAction \\\n\"id:1\"\n"}, ""},
-		{"backquotes", "SecDataset a `\none\ntwo\n`\nSecRuleEngine On\n", []string{"1 SecDataset a `\none\ntwo\n`\n", "5 SecRuleEngine On\n"}, ""},
-		{"not finished", "SecRuleEngine On\nSecAction \\\n", nil, `own.conf:2": the directive is not finished`},
-		{"empty", "", nil, ""},
+		{"one", "SecRuleEngine On", []string{"1 SecRuleEngine On\n"}},
+		{"comments and empty lines", "# a\n\n  SecRuleEngine On  \r\n#b\nSecAction \"id:1\"", []string{"3 SecRuleEngine On\n", "5 SecAction \"id:1\"\n"}},
+		{"continued", "SecAction \\\n  \"id:1\"\nSecRuleEngine On\n", []string{"1 SecAction \\\n\"id:1\"\n", "3 SecRuleEngine On\n"}},
+		{"comment between", "SecAction \\\n# x\n\"id:1\"\n", []string{"1 SecAction \\\n\"id:1\"\n"}},
+		{"backquotes", "SecDataset a `\none\ntwo\n`\nSecRuleEngine On\n", []string{"1 SecDataset a `\none\ntwo\n`\n", "5 SecRuleEngine On\n"}},
+		{"not finished", "SecRuleEngine On\nSecAction \\\n", []string{"1 SecRuleEngine On\n", "2 SecAction \\\n"}},
+		{"empty", "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
-			path := filepath.Join(dir, "own.conf")
-			if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
-				t.Fatal(err)
+			got := ruleset.Source{Text: c.text}.Directives()
+			if len(got) != len(c.want) {
+				t.Fatalf("%+v, want %q", got, c.want)
 			}
-			got, err := ruleset.Read("rules", []string{path})
-			if c.bad != "" {
-				if err == nil || !strings.Contains(err.Error(), c.bad) {
-					t.Fatalf("error %v, want %q", err, c.bad)
+			for i, d := range got {
+				if one := fmt.Sprintf("%d %s", d.Line, d.Text); one != c.want[i] {
+					t.Errorf("%q, want %q", one, c.want[i])
 				}
-				return
-			}
-			if err != nil || len(got) != len(c.want) {
-				t.Fatalf("%+v, %v", got, err)
-			}
-			for i, s := range got {
-				place, _, _ := strings.Cut(c.want[i], " ")
-				if s.Place() != path+":"+place || s.Text != c.want[i][len(place)+1:] || s.Setting != "rules[0]" || s.Dir != dir {
-					t.Errorf("%+v, want %q", s, c.want[i])
+				if d.Unfinished() != (c.name == "not finished" && i == len(got)-1) {
+					t.Errorf("%q is finished: %v", d.Text, !d.Unfinished())
 				}
 			}
 		})
+	}
+}
+
+func TestRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "own.conf")
+	if err := os.WriteFile(path, []byte("# x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ruleset.Read("rules", []string{path})
+	if err != nil || len(got) != 1 || got[0] != (ruleset.Source{Setting: "rules[0]", Path: path, Name: path, Text: "# x"}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	_, err = ruleset.Read("rules", []string{path, path + "x"})
+	if err == nil || !strings.Contains(err.Error(), `rules[1] "`+path+`x"`) {
+		t.Errorf("error %v", err)
+	}
+	if err := got[0].Bad(7, "is wrong"); !strings.Contains(err.Error(), `rules[0] "`+path+`:7": is wrong`) {
+		t.Errorf("error %v", err)
 	}
 }
 
