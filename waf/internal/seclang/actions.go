@@ -93,7 +93,7 @@ func (p *parser) apply(r *Rule, a action) error {
 // Neither counts between single quotes or after a backslash. Of several
 // disruptive actions the last one stays.
 func cutActions(text string) ([]action, error) {
-	var out []action
+	out := make([]action, 0, 1+strings.Count(text, ","))
 	var err error
 	add := func(from, colon, to int) {
 		a := action{name: text[from:to]}

@@ -161,7 +161,15 @@ func readAddressDataset(p *parser, op *Operator, arg string) error {
 
 // splitAddresses makes one line of each address.
 func splitAddresses(op *Operator) error {
-	op.Lines = strings.Split(strings.Join(op.Lines, ","), ",")
+	lines := op.Lines
+	op.Lines = nil
+	for _, l := range lines {
+		for a := range strings.SplitSeq(l, ",") {
+			if a = strings.TrimSpace(a); a != "" {
+				op.Lines = append(op.Lines, a)
+			}
+		}
+	}
 	return checkAddresses(op.Lines)
 }
 
