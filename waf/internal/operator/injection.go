@@ -23,16 +23,23 @@ func (xss) Match(value, _ string) bool {
 
 func (xss) Required() match.Requirement { return needs(setOf("<=")) }
 
-// sqli is @detectSQLi.
+// sqli is @detectSQLi. libinjection takes microseconds and allocates for every
+// word, so it is asked only about values that may be suspicious.
 type sqli struct{}
 
 func (sqli) Match(value, _ string) bool {
+	if !suspicious(value) {
+		return false
+	}
 	found, _ := libinjection.IsSQLi(value)
 	return found
 }
 
 // Capture sets the fingerprint.
 func (sqli) Capture(value, _ string, c *Captures) bool {
+	if !suspicious(value) {
+		return false
+	}
 	found, fingerprint := libinjection.IsSQLi(value)
 	if found {
 		c.set(0, fingerprint)

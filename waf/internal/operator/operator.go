@@ -52,14 +52,14 @@ func (c *Captures) set(i int, value string) {
 
 // New makes the operator that a rule names.
 func New(op *seclang.Operator) (Operator, error) {
-	o, err := build(op)
+	o, err := newOperator(op)
 	if err != nil {
 		return nil, fmt.Errorf("@%s %.200q: %w", op.Name, op.Arg, err)
 	}
 	return o, nil
 }
 
-func build(op *seclang.Operator) (Operator, error) {
+func newOperator(op *seclang.Operator) (Operator, error) {
 	if test, ok := numberTests[op.Name]; ok {
 		return test, nil
 	}

@@ -1,0 +1,156 @@
+package operator
+
+import (
+	"go/build"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/corazawaf/libinjection-go"
+)
+
+// tables reads libinjection's list of fingerprints, and its words with the
+// letters of their kinds, from its source.
+func tables(t *testing.T) (fingerprints []string, words map[string]string) {
+	t.Helper()
+	pkg, err := build.Import("github.com/corazawaf/libinjection-go", ".", build.FindOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(filepath.Join(pkg.Dir, "sqli_data.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	words = make(map[string]string)
+	for _, m := range regexp.MustCompile(`(?m)^\s*"(\S[^\n]*)":\s*'(.)',$`).FindAllStringSubmatch(string(source), -1) {
+		switch {
+		case m[2] == "F":
+			fingerprints = append(fingerprints, m[1][1:])
+		default:
+			words[m[1]] = strings.ToUpper(m[2])
+		}
+	}
+	if len(fingerprints) < 8000 || len(words) < 900 {
+		t.Fatalf("%d fingerprints and %d words: is that the right file?", len(fingerprints), len(words))
+	}
+	return fingerprints, words
+}
+
+func TestSuspects(t *testing.T) {
+	fingerprints, _ := tables(t)
+	var sets []kinds
+	for _, f := range fingerprints {
+		if strings.ContainsAny(f, `SC();{}X\`) {
+			continue // not made without something critical
+		}
+		set := kindsOf(strings.NewReplacer(",", "", ":", "", ".", "", "?", "").Replace(f))
+		if len(f) == 3 && f[1] == 'K' {
+			set |= into
+		}
+		if !set.suspect() {
+			t.Errorf("%s is not suspect", f)
+		}
+		sets = append(sets, set)
+	}
+	for _, s := range suspects {
+		if !slices.Contains(sets, s) {
+			t.Errorf("no fingerprint is of kinds %b", s)
+		}
+	}
+}
+
+func TestKeywords(t *testing.T) {
+	_, words := tables(t)
+	for word, kind := range words {
+		if word == "@>" {
+			continue // never read as one: "@" begins a name
+		}
+		if l := lexemes[word[0]]; l != letter && l != operator {
+			t.Errorf("%q begins like no word, or operator", word)
+		}
+		if lexemes[word[0]] == operator {
+			if kind == "&" != (word == "&&" || word == "||") {
+				t.Errorf("%q is of kind %s", word, kind)
+			}
+			continue
+		}
+		first, _, phrase := strings.Cut(word, " ")
+		segment, _, _ := strings.Cut(first, ".")
+		k := wordKinds(strings.ToLower(segment))
+		if want := kindsOf(kind); k&want != want {
+			t.Errorf("%q: %b, want %b", word, k, want)
+		}
+		if (phrase || strings.Contains("OA&", kind)) && k&folding == 0 {
+			t.Errorf("%q is folded", word)
+		}
+		if own, ok := words[segment]; (!ok || own == "N") && k&bareWord == 0 {
+			t.Errorf("%q alone is a bare word", segment)
+		}
+	}
+	for r := rune(0x80); r <= unicode.MaxRune; r++ {
+		if unicode.ToUpper(r) < 0x80 && wordKinds("a"+string(r)) != anyKind {
+			t.Errorf("%q is %q in upper case", r, unicode.ToUpper(r))
+		}
+	}
+}
+
+// What libinjection finds is suspicious.
+func TestSuspicious(t *testing.T) {
+	_, words := tables(t)
+	var pieces []string
+	for w := range words {
+		pieces = append(pieces, strings.ToLower(w))
+	}
+	slices.Sort(pieces)
+	short := strings.Fields(`1 2 1 1.5 .5 1e 1e5 1e- 1d 1f 0x 0xab 0b 0b1 a b foo user into outfile in not like and or union select from as is null
+		x.y . , : ; + - * / = < > ! ~ % ^ | & && || :: := @ @@ @a [ ] [a] { } ? ( ) ' " # -- /* */ $ $1 \ ſelect unıon é dbms_lock sys collate a_b int`)
+	short = append(short, "\x00", "\xa0", "\x01", "\n")
+	r := rand.New(rand.NewPCG(5, 6))
+	found, dull := 0, 0
+	for range 400_000 {
+		var s strings.Builder
+		for range 1 + r.IntN(9) {
+			switch r.IntN(8) {
+			case 0:
+				s.WriteString(pieces[r.IntN(len(pieces))])
+			case 1:
+				s.WriteByte(byte(r.IntN(256)))
+			default:
+				s.WriteString(short[r.IntN(len(short))])
+			}
+			if r.IntN(3) > 0 {
+				s.WriteByte(' ')
+			}
+		}
+		v := s.String()
+		is, print := libinjection.IsSQLi(v)
+		if is {
+			found++
+			if !suspicious(v) {
+				t.Errorf("%q (%s) is not suspicious", v, print)
+			}
+		} else if !suspicious(v) {
+			dull++
+		}
+	}
+	if found < 1000 || dull < 1000 {
+		t.Errorf("%d found, %d not suspicious", found, dull)
+	}
+}
+
+func TestNotSuspicious(t *testing.T) {
+	for v, want := range map[string]bool{
+		"hello world": false, "3f2504e0-4f89-11d3-9a0c-0305e82c3301": false, "2024-01-01T10:00:00Z": false, "john@example.com": false,
+		"the quick brown fox jumps over and or select union": false, "a/b/c.html?x=1": false, "in the house": false, "12345": false, "": false,
+		"1 union select": true, "it's": true, "f(x)": true, "a -- b": true, "1 and 1": true, "1=@x": true,
+	} {
+		if suspicious(v) != want {
+			t.Errorf("%q: %v", v, !want)
+		}
+	}
+}
