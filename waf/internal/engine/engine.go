@@ -169,9 +169,19 @@ func (e *Engine) slot(name string) int {
 	return n
 }
 
-// lowered returns a field name in lower case, without allocation if it is
-// known or lower-case already.
+// lowered returns a key in lower case, without allocation if it is the name of
+// a common field or lower-case already.
 func (e *Engine) lowered(s string) string {
+	plain := true
+	for i := range len(s) {
+		if c := s[i]; c >= 0x80 || 'A' <= c && c <= 'Z' {
+			plain = false
+			break
+		}
+	}
+	if plain {
+		return s
+	}
 	if l, ok := e.lower[s]; ok {
 		return l
 	}

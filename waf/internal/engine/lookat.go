@@ -69,7 +69,7 @@ func (t *transaction) screen(s *screen) {
 		for _, it := range t.items[t.span[v].from:t.span[v].to] {
 			of := c
 			if fields != nil {
-				if f, ok := fields[t.engine.lowered(it.key)]; ok {
+				if f, ok := fields[it.low]; ok {
 					of = f
 				}
 			}
@@ -167,6 +167,11 @@ func (t *transaction) node(n int) *memo {
 	return m
 }
 
+var upper = func() (b match.ByteSet) {
+	b.AddRange('A', 'Z')
+	return b
+}()
+
 func same(a, b string) bool {
 	return len(a) == len(b) && (unsafe.StringData(a) == unsafe.StringData(b) || a == b)
 }
@@ -225,7 +230,7 @@ func (t *transaction) refer(s *screen, found []int32, n int, version int32, v se
 		refs := s.refs[lit]
 		for i := range refs {
 			r := &refs[i]
-			if r.classes.Has(byte(n)) && t.seen[r.check.index] != t.versions[version].mark && t.node(r.node).version == version {
+			if r.classes.Has(byte(n)) && t.node(r.node).version == version {
 				t.ask(r.check, version, r.node, v, key)
 			}
 		}
@@ -235,6 +240,9 @@ func (t *transaction) refer(s *screen, found []int32, n int, version int32, v se
 // ask evaluates a trigger on one value.
 func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable, key string) {
 	ver := &t.versions[version]
+	if t.seen[c.index] == ver.mark {
+		return
+	}
 	for i := range c.needs {
 		if !c.needs[i].Meets(&ver.folded) {
 			return
@@ -244,8 +252,8 @@ func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable,
 		t.cross = true // another key may be chosen
 		return
 	}
-	if !c.link.MultiMatch {
-		t.seen[c.index] = ver.mark
+	if !c.link.MultiMatch || !ver.bytes.Meets(&upper) {
+		t.seen[c.index] = ver.mark // every node has the same text
 	}
 	if c.link.op.Match(t.exact(node), c.link.fixed) == c.link.negated {
 		return
@@ -378,7 +386,7 @@ type cache struct {
 }
 
 const (
-	cacheSlots = 1 << 13
+	cacheSlots = 1 << 14
 	cacheValue = 512 // the longest value that is remembered
 	hit        = -1
 	none       = -2
@@ -391,15 +399,23 @@ type known struct {
 
 var seed = maphash.MakeSeed()
 
-// find returns hit, or the slot to keep the value in.
+// find returns hit, or the slot to keep the value in. Two slots can have it.
 func (c *cache) find(class int, val string) int {
 	if len(val) > cacheValue {
 		return none
 	}
 	h := maphash.String(seed, val) ^ uint64(class)*0x9E3779B97F4A7C15
 	n := int(h % cacheSlots)
-	if k := c.slots[n].Load(); k != nil && k.class == class && k.val == val {
+	first := c.slots[n].Load()
+	if first != nil && first.class == class && first.val == val {
 		return hit
+	}
+	second := c.slots[n^1].Load()
+	if second != nil && second.class == class && second.val == val {
+		return hit
+	}
+	if first != nil && (second == nil || h>>63 != 0) {
+		n ^= 1
 	}
 	return n
 }

@@ -151,11 +151,14 @@ func (b *builder) trigger(r *rule) *check {
 	return c
 }
 
-// price tells how often a condition will have to be looked into.
+// price tells how often a condition will have to be looked into: literals are
+// rare, most of all long ones; single fields are few.
 func price(l *link) int {
 	req := requirement(l)
 	n := 1000
 	switch {
+	case len(req.Literals) > 0 && shortest(req.Literals) >= 3:
+		n = 30
 	case len(req.Literals) > 0:
 		n = 100
 	case len(req.Needs) > 0:
@@ -164,7 +167,15 @@ func price(l *link) int {
 	if !slices.ContainsFunc(l.targets, func(g target) bool {
 		return g.Var != seclang.RequestHeaders && g.Var != seclang.ResponseHeaders || g.Key == ""
 	}) {
-		n = 50 // one field
+		n = 50
+	}
+	return n
+}
+
+func shortest(list []string) int {
+	n := len(list[0])
+	for _, s := range list {
+		n = min(n, len(s))
 	}
 	return n
 }

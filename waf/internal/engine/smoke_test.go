@@ -28,7 +28,7 @@ func native(t testing.TB, src []ruleset.Source) *Engine {
 	t.Helper()
 	var list []seclang.Source
 	for _, s := range src {
-		list = append(list, seclang.Source{Name: s.Place(), Text: s.Text})
+		list = append(list, seclang.Source{Name: s.Name, Text: s.Text})
 	}
 	rs, err := seclang.Parse(ruleset.Files{}, list...)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
-var words = strings.Fields("lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore magna aliqua enim minim veniam quis nostrud exercitation ullamco laboris nisi aliquip ex ea commodo consequat")
+var words = strings.Fields("lorem ipsum dolor sit amet consectetur adipiscing elit do eiusmod tempor incididunt ut labore et dolore magna aliqua enim minim veniam quis nostrud exercitation ullamco laboris nisi aliquip ex ea commodo consequat")
 
 func randomValue(r *rand.Rand) string {
 	switch r.Intn(5) {

@@ -31,10 +31,10 @@ type transaction struct {
 	evaluation
 }
 
-// An item is one value of a keyed variable. What depends on values only is
-// the same for its key.
+// An item is one value of a keyed variable.
 type item struct {
 	key, val string
+	low      string // the key in lower case
 }
 
 func newTransaction(e *Engine) *transaction {
@@ -78,9 +78,13 @@ func (t *transaction) begin(m *message.Request) {
 	t.chooseProcessor(m.Body.Kind)
 }
 
-func (t *transaction) open(v seclang.Variable)     { t.span[v].from = len(t.items) }
-func (t *transaction) shut(v seclang.Variable)     { t.span[v].to = len(t.items) }
-func (t *transaction) add(key, val string)         { t.items = append(t.items, item{key, val}) }
+func (t *transaction) open(v seclang.Variable) { t.span[v].from = len(t.items) }
+func (t *transaction) shut(v seclang.Variable) { t.span[v].to = len(t.items) }
+
+func (t *transaction) add(key, val string) {
+	t.items = append(t.items, item{key, val, t.engine.lowered(key)})
+}
+
 func (t *transaction) has(v seclang.Variable) bool { return t.span[v].to > t.span[v].from }
 
 // uri takes the request line in, as Coraza does.
@@ -332,6 +336,7 @@ func (t *transaction) chooseProcessor(k message.Kind) {
 		t.phase = 1
 		t.runRule(r, false)
 	}
+	t.fired = t.fired[:0]
 	t.scalar[seclang.ReqbodyProcessor] = t.early
 	switch k {
 	case message.Form, message.Text:
@@ -460,7 +465,7 @@ func (t *transaction) keyed(to []entry, g *target, of seclang.Variable, names bo
 	sensitive := g.Var.CaseSensitive()
 	for _, it := range t.items[t.span[of].from:t.span[of].to] {
 		if g.Key != "" || g.Regex != nil || len(g.Except) > 0 {
-			low := t.engine.lowered(it.key)
+			low := it.low
 			if key := it.key; !sensitive && !chooses(&g.Selector, low) || sensitive && !chooses(&g.Selector, key) {
 				continue
 			}
