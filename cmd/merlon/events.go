@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/merlon-dev/merlon"
-	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/ledger"
 )
 
@@ -93,13 +92,6 @@ func needLog(flag string, mayCome bool) (string, error) {
 	return dir, nil
 }
 
-func oneID(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("name one request by its id, as a refused client was shown it: merlon why ID")
-	}
-	return nil
-}
-
 func printEvents(out, errs io.Writer, events iter.Seq2[ledger.Event, error], asJSON bool) error {
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
@@ -166,36 +158,6 @@ func verifyCommand(data *string) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&keyFile, "key-file", "", "the `file` of the key that seals the log, if ledger.key_file names one")
 	cmd.Flags().StringSliceVar(&known, "head", nil, "a `head` noted earlier, which must still be part of the log")
-	addOutput(cmd, &output)
-	return cmd
-}
-
-func whyCommand() *cobra.Command {
-	var data, output string
-	cmd := &cobra.Command{
-		Use:   "why ID",
-		Short: "Explain one refusal, and the smallest change that would let it pass",
-		Long: `Explain what became of the request with this id: the number that a refused
-client was shown, and that is in its answer's X-Request-Id.`,
-		Example: `  merlon why 7K3QWZ5VJ2M4N6P7R2T4V6X2Y4
-  merlon why 7K3QWZ5VJ2M4N6P7R2T4V6X2Y4 --data /var/lib/merlon -o json`,
-		Args: oneID,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := needLog(data, false)
-			if err != nil {
-				return err
-			}
-			e, err := ledger.Find(dir, args[0])
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			if output == "json" {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(e)
-			}
-			return ledger.Explain(cmd.OutOrStdout(), e, config.ReasonText)
-		},
-	}
-	cmd.Flags().StringVar(&data, "data", "", "the data `folder` (default the user's)")
 	addOutput(cmd, &output)
 	return cmd
 }
