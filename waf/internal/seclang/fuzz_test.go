@@ -13,6 +13,8 @@ func FuzzParse(f *testing.F) {
 	for _, text := range sound {
 		f.Add(text)
 	}
+	f.Add("SecRule ARGS \"\xa2\" \"id:1\"")
+	f.Add(`SecRule ARGS "\xa2\pL" "id:1"`)
 	for _, m := range mistakes {
 		f.Add(m.text)
 	}

@@ -7,7 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
 )
 
 // An operatorSpec says how the argument of an operator is read.
@@ -87,24 +88,23 @@ func readLiteral(_ *parser, op *Operator, arg string) error {
 	return nil
 }
 
-// readPattern sees that the pattern is one. Coraza gives patterns that speak
-// of bytes to another package, where each byte is a letter of Latin-1.
+// highByte finds what may be the escape of a byte above 0x7f.
+var highByte = regexp.MustCompile(`\\x[89a-fA-F{]`)
+
+// readPattern sees that the pattern is one. Those that may speak of bytes are
+// left to the package that knows how Coraza reads them.
 func readPattern(_ *parser, op *Operator, arg string) error {
 	op.Arg = literal(arg)
-	_, err := syntax.Parse("(?sm)"+arg, syntax.Perl)
-	if err == nil {
-		return nil
+	var err error
+	if highByte.MatchString(arg) {
+		_, err = match.Compile(arg)
+	} else {
+		_, err = syntax.Parse("(?sm)"+arg, syntax.Perl)
 	}
-	if !utf8.ValidString(arg) || strings.Contains(arg, `\x`) {
-		latin := make([]rune, len(arg))
-		for i, c := range []byte(arg) {
-			latin[i] = rune(c)
-		}
-		if _, err := syntax.Parse(string(latin), syntax.Perl); err == nil {
-			return nil
-		}
+	if err != nil {
+		return mistake("%v", err)
 	}
-	return mistake("%v", err)
+	return nil
 }
 
 var pathToken = regexp.MustCompile(`\{([^}]+)\}`)
