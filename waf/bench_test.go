@@ -2,6 +2,7 @@ package waf_test
 
 import (
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"testing"
@@ -40,26 +41,40 @@ func formOf(size int) string {
 	return v.Encode()
 }
 
+type exchange struct{ name, wire, body string }
+
+var exchanges = []exchange{
+	{"GET", "GET /products/chairs?page=2&sort=price&q=oak\n" + chrome, ""},
+	{"JSON 1 kB", "POST /api/orders\n" + chrome + "Content-Type: application/json\n", jsonOf(1000)},
+	{"form 600 B", "POST /checkout\n" + chrome + "Content-Type: application/x-www-form-urlencoded\n", formOf(600)},
+	{"SQLi GET", "GET /products?q=" + url.QueryEscape("x' UNION SELECT name, password FROM users -- ") + "\n" + chrome, ""},
+	{"multipart", "POST /upload\n" + chrome + "Content-Type: " + formType + "\n", field("caption", "my cat") + file("photo", "cat.jpg", strings.Repeat("x", 800)) + endOfForm},
+}
+
 func BenchmarkCheck(b *testing.B) {
-	g, err := waf.New(waf.Config{})
+	benchmark(b, waf.New, append(exchanges,
+		exchange{"worst text 1 MiB", "POST /api\n" + chrome + "Content-Type: application/json\n", `"` + strings.Repeat("lorem ipsum ", 80_000) + `"`},
+		exchange{"worst JSON 1000 values", "POST /api\n" + chrome + "Content-Type: application/json\n", "[" + strings.Repeat(`"a value here",`, 998) + "1]"},
+	))
+}
+
+// What a request costs beside its judgement.
+func BenchmarkUnjudged(b *testing.B) { benchmark(b, waf.Unjudged, exchanges) }
+
+func benchmark(b *testing.B, newGuard func(waf.Config) (*waf.Guard, error), list []exchange) {
+	g, err := newGuard(waf.Config{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, c := range []struct{ name, wire, body string }{
-		{"GET", "GET /products/chairs?page=2&sort=price&q=oak\n" + chrome, ""},
-		{"JSON 1 kB", "POST /api/orders\n" + chrome + "Content-Type: application/json\n", jsonOf(1000)},
-		{"form 600 B", "POST /checkout\n" + chrome + "Content-Type: application/x-www-form-urlencoded\n", formOf(600)},
-		{"SQLi GET", "GET /products?q=" + url.QueryEscape("x' UNION SELECT name, password FROM users -- ") + "\n" + chrome, ""},
-		{"multipart", "POST /upload\n" + chrome + "Content-Type: " + formType + "\n", field("caption", "my cat") + file("photo", "cat.jpg", strings.Repeat("x", 800)) + endOfForm},
-		{"worst text 1 MiB", "POST /api\n" + chrome + "Content-Type: application/json\n", `"` + strings.Repeat("lorem ipsum ", 80_000) + `"`},
-		{"worst JSON 1000 values", "POST /api\n" + chrome + "Content-Type: application/json\n", "[" + strings.Repeat(`"a value here",`, 998) + "1]"},
-	} {
+	for _, c := range list {
 		b.Run(c.name, func(b *testing.B) {
+			r := merlontest.Request(b, c.wire)
+			body := strings.NewReader(c.body)
 			b.ReportAllocs()
 			for b.Loop() {
-				r := merlontest.Request(b, c.wire)
 				if c.body != "" {
-					setBody(r, c.body)
+					body.Reset(c.body)
+					r.Request.Body, r.Request.ContentLength = io.NopCloser(body), int64(len(c.body))
 				}
 				g.Check(r)
 				g.Done(r, merlon.Outcome{})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/merlon-dev/merlon/waf/internal/body"
 	reference "github.com/merlon-dev/merlon/waf/internal/coraza"
+	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
 // Reference is plain Coraza with the set-up of a Guard.
@@ -21,3 +22,21 @@ func Reference(c Config) (coraza.WAF, error) {
 	}
 	return reference.Compile(rules, func(types.RuleMetadata) {})
 }
+
+// Unjudged is a guard that does everything but judge.
+func Unjudged(c Config) (*Guard, error) {
+	g, err := New(c)
+	if err == nil {
+		g.engine = noEngine{}
+	}
+	return g, err
+}
+
+type noEngine struct{}
+
+func (noEngine) Request(*message.Request) (message.Exchange, message.Verdict, error) {
+	return noEngine{}, message.Verdict{}, nil
+}
+func (noEngine) Rules() map[int]message.RuleInfo                     { return nil }
+func (noEngine) Response(*message.Response) (message.Verdict, error) { return message.Verdict{}, nil }
+func (noEngine) Close()                                              {}

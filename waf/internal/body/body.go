@@ -52,10 +52,11 @@ func Parse(b *message.Body, text []byte, o Options) error {
 	return nil
 }
 
-// texts makes many short strings in few pieces of memory.
+// texts makes many short strings in few pieces of memory, none of which is
+// written again.
 type texts struct {
-	b    strings.Builder
-	next int // the size of the next piece, at least
+	piece []byte
+	next  int // the size of the next piece, at least
 }
 
 const (
@@ -63,19 +64,20 @@ const (
 	lastPiece  = 64 << 10
 )
 
-// begin makes room for a string of up to n bytes, which is then written to b.
-func (t *texts) begin(n int) (start int) {
-	if t.b.Cap()-t.b.Len() < n {
-		// What was made keeps the old piece, which is not written again.
+// room returns an empty slice that up to n bytes may be appended to.
+func (t *texts) room(n int) []byte {
+	if cap(t.piece)-len(t.piece) < n {
 		t.next = min(max(2*t.next, firstPiece), lastPiece)
-		t.b.Reset()
-		t.b.Grow(max(n, t.next))
+		t.piece = make([]byte, 0, max(n, t.next))
 	}
-	return t.b.Len()
+	return t.piece[len(t.piece):]
 }
 
-// end returns the string that was begun.
-func (t *texts) end(start int) string { return t.b.String()[start:] }
+// keep makes a string of what was appended to the last room.
+func (t *texts) keep(b []byte) string {
+	t.piece = t.piece[:len(t.piece)+len(b)]
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
 
 // maxShown is how much of a value an error shows, in bytes.
 const maxShown = 200

@@ -34,19 +34,19 @@ func unescape(s string, t *texts) string {
 	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
 		return s
 	}
-	start := t.begin(len(s))
+	b := t.room(len(s))
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '+':
-			t.b.WriteByte(' ')
+			b = append(b, ' ')
 		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			t.b.WriteByte(unhex(s[i+1])<<4 | unhex(s[i+2]))
+			b = append(b, unhex(s[i+1])<<4|unhex(s[i+2]))
 			i += 2
 		default:
-			t.b.WriteByte(c)
+			b = append(b, c)
 		}
 	}
-	return t.end(start)
+	return t.keep(b)
 }
 
 func isHex(c byte) bool {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
@@ -161,26 +162,25 @@ func (f *flattener) text() string {
 
 // unescape decodes a string. Half a surrogate pair becomes U+FFFD.
 func (f *flattener) unescape(raw string) string {
-	b := &f.texts.b
-	start := f.texts.begin(len(raw))
+	b := f.texts.room(len(raw))
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
 		if c != '\\' {
-			b.WriteByte(c)
+			b = append(b, c)
 			continue
 		}
 		i++
 		switch c = raw[i]; c {
 		case 'b':
-			b.WriteByte('\b')
+			b = append(b, '\b')
 		case 'f':
-			b.WriteByte('\f')
+			b = append(b, '\f')
 		case 'n':
-			b.WriteByte('\n')
+			b = append(b, '\n')
 		case 'r':
-			b.WriteByte('\r')
+			b = append(b, '\r')
 		case 't':
-			b.WriteByte('\t')
+			b = append(b, '\t')
 		case 'u':
 			r := hex4(raw[i+1:])
 			i += 4
@@ -190,12 +190,12 @@ func (f *flattener) unescape(raw string) string {
 					i += 6
 				}
 			}
-			b.WriteRune(r)
+			b = utf8.AppendRune(b, r)
 		default:
-			b.WriteByte(c)
+			b = append(b, c)
 		}
 	}
-	return f.texts.end(start)
+	return f.texts.keep(b)
 }
 
 func hex4(s string) rune {
@@ -222,9 +222,8 @@ func (f *flattener) add(value string) error {
 	if f.room -= len(f.path) + len(value); f.room < 0 {
 		return errors.New("is JSON whose paths are much longer than its values")
 	}
-	start := f.texts.begin(len(f.path))
-	f.texts.b.Write(f.path)
-	f.args = append(f.args, message.Pair{Name: f.texts.end(start), Value: value})
+	name := f.texts.keep(append(f.texts.room(len(f.path)), f.path...))
+	f.args = append(f.args, message.Pair{Name: name, Value: value})
 	return nil
 }
 
