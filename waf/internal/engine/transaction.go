@@ -48,6 +48,9 @@ func newTransaction(e *Engine) *transaction {
 	return t
 }
 
+// Clean reports whether the screen has found nothing so far.
+func (t *transaction) Clean() bool { return !t.dirty }
+
 // forget drops what belongs to a message, so that nothing of it is kept.
 func (t *transaction) forget() {
 	clear(t.items)
