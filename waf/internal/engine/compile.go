@@ -192,7 +192,9 @@ func (e *Engine) child(parent int, s step) int {
 			return i
 		}
 	}
-	e.nodes = append(e.nodes, node{parent, s})
+	n := node{parent: parent, step: s, changes: e.nodes[parent].changes, folds: e.nodes[parent].folds || s.Folds}
+	n.changes.Or(&s.Changes)
+	e.nodes = append(e.nodes, n)
 	return len(e.nodes) - 1
 }
 

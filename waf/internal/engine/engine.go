@@ -61,8 +61,10 @@ type value struct {
 
 // A node is a step of a chain of transformations.
 type node struct {
-	parent int
-	step   step
+	parent  int
+	step    step
+	changes match.ByteSet // bytes without any of which the whole chain changes nothing
+	folds   bool          // but letters to lower case
 }
 
 // New compiles a rule set. An error is a *seclang.Error for a rule that this

@@ -95,7 +95,11 @@ var collections = []seclang.Variable{
 // lookAt screens one value.
 func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val string) {
 	cl := &s.classes[n]
-	slot := s.cache.find(n, val)
+	of := "" // the key, where it matters
+	if cl.keyed {
+		of = key
+	}
+	slot := s.cache.find(n, of, val)
 	if slot == hit {
 		return
 	}
@@ -127,7 +131,7 @@ func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val stri
 		}
 	}
 	if !t.cross {
-		s.cache.keep(slot, n, val)
+		s.cache.keep(slot, n, of, val)
 	}
 }
 
@@ -144,6 +148,10 @@ func (t *transaction) node(n int) *memo {
 		return m
 	}
 	nd := &t.engine.nodes[n]
+	if !t.versions[0].bytes.Meets(&nd.changes) {
+		*m = memo{turn: t.turn, lower: nd.folds}
+		return m
+	}
 	parent := t.node(nd.parent)
 	from := &t.versions[parent.version]
 	if !from.bytes.Meets(&nd.step.Changes) {
@@ -249,7 +257,6 @@ func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable,
 		}
 	}
 	if c.keyed && !t.chosen(c, v, key) {
-		t.cross = true // another key may be chosen
 		return
 	}
 	if !c.link.MultiMatch || !ver.bytes.Meets(&upper) {
@@ -393,25 +400,28 @@ const (
 )
 
 type known struct {
-	class int
-	val   string
+	class    int
+	key, val string
 }
 
 var seed = maphash.MakeSeed()
 
 // find returns hit, or the slot to keep the value in. Two slots can have it.
-func (c *cache) find(class int, val string) int {
-	if len(val) > cacheValue {
+func (c *cache) find(class int, key, val string) int {
+	if len(key)+len(val) > cacheValue {
 		return none
 	}
 	h := maphash.String(seed, val) ^ uint64(class)*0x9E3779B97F4A7C15
+	if key != "" {
+		h ^= maphash.String(seed, key) * 0x9E3779B97F4A7C15
+	}
 	n := int(h % cacheSlots)
 	first := c.slots[n].Load()
-	if first != nil && first.class == class && first.val == val {
+	if first.is(class, key, val) {
 		return hit
 	}
 	second := c.slots[n^1].Load()
-	if second != nil && second.class == class && second.val == val {
+	if second.is(class, key, val) {
 		return hit
 	}
 	if first != nil && (second == nil || h>>63 != 0) {
@@ -420,9 +430,13 @@ func (c *cache) find(class int, val string) int {
 	return n
 }
 
-func (c *cache) keep(slot, class int, val string) {
+func (k *known) is(class int, key, val string) bool {
+	return k != nil && k.class == class && k.val == val && k.key == key
+}
+
+func (c *cache) keep(slot, class int, key, val string) {
 	if slot >= 0 {
-		c.slots[slot].Store(&known{class, strings.Clone(val)})
+		c.slots[slot].Store(&known{class, strings.Clone(key), strings.Clone(val)})
 	}
 }
 

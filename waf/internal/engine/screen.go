@@ -30,6 +30,7 @@ type class struct {
 	chains  []chain
 	changes match.ByteSet // bytes without any of which no chain changes a value
 	literal bool          // some triggers want literals
+	keyed   bool          // some triggers look at the values of some keys only
 }
 
 // A chain is a node of the tree of transformations, and the triggers that
@@ -343,6 +344,7 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 		i = len(cl.chains)
 		cl.chains = append(cl.chains, chain{node: node})
 	}
+	cl.keyed = cl.keyed || c.keyed && !b.field(cl)
 	if literal {
 		cl.literal = true
 	} else {
@@ -350,12 +352,22 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 	}
 }
 
+// field reports whether a class is that of one header field.
+func (b *builder) field(cl *class) bool {
+	for _, m := range b.s.fields {
+		for _, n := range m {
+			if &b.s.classes[n] == cl {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // seal notes what changes any of the values.
 func (b *builder) seal(cl *class) {
 	for _, ch := range cl.chains {
-		for n := ch.node; n > 0; n = b.e.nodes[n].parent {
-			cl.changes.Or(&b.e.nodes[n].step.Changes)
-		}
+		cl.changes.Or(&b.e.nodes[ch.node].changes)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/merlon-dev/merlon/waf/internal/message"
@@ -45,6 +46,12 @@ func chrome(r *rand.Rand) []message.Pair {
 		{Name: "Upgrade-Insecure-Requests", Value: "1"},
 		{Name: "User-Agent", Value: "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Safari/537.36"},
 	}
+}
+
+func cpu() int64 {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func get(r *rand.Rand) *message.Request {
@@ -96,6 +103,7 @@ func BenchmarkEngine(b *testing.B) {
 		b.Run(k.name, func(b *testing.B) {
 			b.ReportAllocs()
 			dirty := 0
+			start := cpu()
 			for i := 0; b.Loop(); i++ {
 				x, _, err := e.Request(list[i%len(list)])
 				if err != nil {
@@ -106,14 +114,17 @@ func BenchmarkEngine(b *testing.B) {
 				}
 				x.Close()
 			}
+			b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op")
 			b.ReportMetric(float64(dirty)/float64(b.N), "dirty/op")
 		})
 		b.Run(k.name+"-repeat", func(b *testing.B) {
 			b.ReportAllocs()
+			start := cpu()
 			for b.Loop() {
 				x, _, _ := e.Request(list[0])
 				x.Close()
 			}
+			b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
