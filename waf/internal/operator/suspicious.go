@@ -13,7 +13,7 @@ import (
 // find nothing in a value whose tokens, before folding, are of kinds of which
 // no fingerprint on the list is made. Folding drops tokens, and changes the
 // kind of a few, which have both kinds here.
-type kinds uint16
+type kinds uint32
 
 const (
 	numeral kinds = 1 << iota // 1
@@ -28,8 +28,11 @@ const (
 	keyword
 	function
 	collation
-	into    // not a kind: a keyword between two other tokens counts only if it is INTO
-	folding // not a kind: the token may be folded with the next one
+	into      // not a kind: a keyword between two other tokens counts only if it is INTO
+	folding   // not a kind: the token may be folded with its neighbours
+	begins    // not a kind: the word begins a phrase, to which tokens are folded
+	second    // not a kind: the word may be the second of a phrase
+	undecided // not a kind: a keyword that a token after it makes a bare word
 )
 
 // letters are the kinds as they stand in fingerprints.
@@ -110,54 +113,105 @@ var endsName = setOf(" <>:\\?=@!#~+-*/&|^%(),';\t\n\v\f\r'`\"")
 // suspicious reports whether libinjection could find SQL in a value. It reads
 // words and numbers as libinjection does as long as there is nothing critical.
 func suspicious(s string) bool {
-	seen := kinds(0)
-	tokens, exact := 0, true // how many there were, and whether libinjection has the same ones, unfolded
+	var t tally
 	for i := 0; i < len(s); {
-		k := kinds(0)
-		start := i
-		switch c := s[i]; lexemes[c] {
-		case white:
+		if lexemes[s[i]] == white {
 			i++
 			continue
-		case letter:
-			i = span(s, i, &endsWord)
-			k = wordKinds(s[start:i])
-		case digit:
-			k, i = numberAt(s, i)
-		case at:
-			if i++; i < len(s) && s[i] == '@' {
-				i++
-			}
-			i = span(s, i, &endsName)
-			k = variable | folding
-		case operator:
-			i++
-			k = operation | folding
-			if i < len(s) && s[i] == c && (c == '&' || c == '|') {
-				k |= logic
-			}
-			if i < len(s) && (c == '-' && s[i] == '-' || c == '/' && s[i] == '*') {
-				return true
-			}
-		case mark:
-			i++
-			k = folding
-			if c == '[' { // begins a name
-				k |= bareWord
-			}
-		case critical:
+		}
+		k, end := token(s, i)
+		if end < 0 {
 			return true
 		}
-		seen |= k
-		tokens++
-		exact = exact && k&folding == 0 && (i == len(s) || s[i] != '.')
-		if tokens == 6 && exact {
+		i = end
+		t.add(k, i < len(s) && s[i] == '.')
+		if t.tokens == 6 && t.exact {
 			// The rest is not read, unless there is a quote: then the value is
 			// also read as if it began within quotes.
-			return seen.suspect() || strings.ContainsAny(s[i:], `'"`)
+			return t.suspect() || strings.ContainsAny(s[i:], `'"`)
 		}
 	}
-	return seen.suspect()
+	return t.suspect()
+}
+
+// A tally is what is known of the tokens of a value.
+type tally struct {
+	seen   kinds
+	tokens int
+	exact  bool // libinjection has the same tokens so far, none of them folded
+	last   kinds
+	logic  int // which token was the last logic one
+}
+
+func (t *tally) add(k kinds, dotted bool) {
+	t.tokens++
+	if t.tokens == 1 {
+		t.exact = true
+	}
+	phrase := t.last&begins != 0 && k&second != 0
+	if k&folding != 0 || phrase || dotted {
+		t.exact = false
+	}
+	if k&logic != 0 {
+		if t.tokens-t.logic == 2 && t.tokens > 2 { // the three are folded
+			t.exact = false
+		}
+		t.logic = t.tokens
+	}
+	if t.last&undecided != 0 {
+		if phrase || k&folding != 0 {
+			t.seen |= t.last
+		} else {
+			t.seen |= bareWord
+		}
+	}
+	if k&undecided == 0 || phrase {
+		t.seen |= k
+		k &^= undecided
+	}
+	t.last = k
+}
+
+func (t *tally) suspect() bool {
+	if t.last&undecided != 0 {
+		t.seen |= t.last
+	}
+	return t.seen.suspect()
+}
+
+// token reads the token at i: what it can become, and where it ends. The end
+// is negative if it is critical.
+func token(s string, i int) (kinds, int) {
+	start := i
+	switch c := s[i]; lexemes[c] {
+	case letter:
+		i = span(s, i, &endsWord)
+		return wordKinds(s[start:i]), i
+	case digit:
+		return numberAt(s, i)
+	case at:
+		if i++; i < len(s) && s[i] == '@' {
+			i++
+		}
+		return variable | folding, span(s, i, &endsName)
+	case operator:
+		k := operation | folding
+		if i++; i < len(s) {
+			if s[i] == c && (c == '&' || c == '|') {
+				k |= logic
+			}
+			if c == '-' && s[i] == '-' || c == '/' && s[i] == '*' {
+				return 0, -1
+			}
+		}
+		return k, i
+	case mark:
+		if c == '[' { // begins a name
+			return bareWord | folding, i + 1
+		}
+		return folding, i + 1
+	}
+	return 0, -1
 }
 
 // span is where the first byte of a set is, from i on.
@@ -169,7 +223,7 @@ func span(s string, i int, ends *match.ByteSet) int {
 }
 
 // anyKind is said of words that are not understood.
-const anyKind = ^kinds(0)
+const anyKind = folding | (into<<1 - 1)
 
 // wordKinds are the kinds that a word may become.
 func wordKinds(word string) kinds {
