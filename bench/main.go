@@ -1,47 +1,68 @@
 // Command bench compares what gateways cost: CPU time of the gateway's own
-// processes per request, in interleaved rounds of one run, with medians and
-// the spread. `make bench` runs it.
+// processes per request and how long its clients wait, in interleaved rounds
+// of one run, with medians and the spread. `make bench` runs it.
 //
-// Every gateway listens on loopback in clear text and passes to the same small
-// backend, over kept connections; it is pinned to one core, the load to
-// another where there is one. Wall time is not reported: on a shared machine it
-// tells about the neighbours. Merlon and a bare Go ReverseProxy are always
-// there; nginx, HAProxy, and nginx with ModSecurity and CRS if installed
-// (Debian: nginx haproxy libnginx-mod-http-modsecurity modsecurity-crs).
+// Every gateway listens on loopback in clear text, keeps its connections, logs
+// no requests but those it refuses, and passes to the same small backend. It is
+// pinned to one core; the load and the backend to another, where there is one.
+// In each round all get the same requests, of which no two are alike, or, with
+// -mix repeat, one request over and over, which shows what caches are worth.
+// Latency is that of a few clients who ask again as soon as they are answered:
+// it is for comparison within one run only.
 //
-//	go run ./bench -rounds 5 -seconds 2 -only merlon,bare
+// Merlon, a bare Go ReverseProxy, that with Coraza in front, and Caddy, which
+// is built from its module, are always there; nginx, HAProxy, and nginx with
+// ModSecurity if installed (Debian: nginx haproxy
+// libnginx-mod-http-modsecurity modsecurity-crs).
+//
+//	go run ./bench -rounds 5 -seconds 2 -only merlon,bare -mix repeat
 package main
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/merlon-dev/merlon/bench/traffic"
 )
 
+type options struct {
+	rounds int
+	each   time.Duration
+	only   []string
+	merlon string
+	repeat bool
+}
+
 func main() {
-	if len(os.Args) > 2 {
-		switch os.Args[1] {
-		case "serve-backend":
-			exit(serveBackend(os.Args[2]))
-		case "serve-bare":
-			exit(serveBare(os.Args[2], os.Args[3]))
-		}
+	if len(os.Args) > 2 && strings.HasPrefix(os.Args[1], "serve-") {
+		exit(serveAs(os.Args[1:]))
 	}
-	rounds := flag.Int("rounds", 5, "rounds, of which the median is shown")
+	var o options
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the median is shown")
 	seconds := flag.Float64("seconds", 1, "length of each measurement")
 	only := flag.String("only", "", "only these gateways, by the beginning of their names, separated by commas")
+	mix := flag.String("mix", "fresh", "fresh: every request differs; repeat: one is sent over and over")
+	flag.StringVar(&o.merlon, "merlon", "", "measure this program instead of building it")
 	flag.Parse()
+	o.each = time.Duration(*seconds * float64(time.Second))
+	o.repeat = *mix == "repeat"
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	if *mix != "fresh" && *mix != "repeat" || o.rounds < 1 || o.each <= 0 || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	exit(run(ctx, *rounds, time.Duration(*seconds*float64(time.Second)), *only))
+	exit(run(ctx, o))
 }
 
 func exit(err error) {
@@ -52,83 +73,50 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-func run(ctx context.Context, rounds int, each time.Duration, only string) error {
+func run(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "merlon-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if os.Getuid() == 0 { // nginx's workers are somebody else
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintln(os.Stderr, "building and starting …")
-	b := &bench{dir: dir}
+	b := &bench{dir: dir, only: o.only, program: o.merlon}
 	defer b.stop()
-	if err := b.start(only); err != nil {
+	if err := b.start(); err != nil {
 		return err
 	}
-	if runtime.NumCPU() > 1 {
-		pin(os.Getpid(), runtime.NumCPU()-1)
+	if len(b.peers) == 0 {
+		return fmt.Errorf("no gateway is called %s", strings.Join(o.only, " or "))
 	}
-	loads := workloads()
-	results := map[string][]float64{}
-	statuses := map[string]int{}
-	for round := range rounds {
-		for _, w := range loads {
+	runtime.GOMAXPROCS(1) // like the core
+	pin(os.Getpid(), loadCore())
+	r := report{peers: b.peers, samples: map[cell][]sample{}}
+	for _, k := range traffic.Kinds() {
+		r.loads = append(r.loads, load{kind: k, repeat: o.repeat})
+	}
+	for round := range o.rounds {
+		for _, l := range r.loads {
 			for _, p := range b.peers {
-				fmt.Fprintf(os.Stderr, "\rround %d of %d: %-12s %-40s", round+1, rounds, w.name, p.name)
+				fmt.Fprintf(os.Stderr, "\rround %d of %d: %-18s %-40s", round+1, o.rounds, l.kind.Name, p.name)
 				before := p.cpu()
-				n, status, err := w.fire(ctx, p.addr, each)
+				a, err := l.fire(ctx, p.addr, round, o.each)
 				if err != nil {
-					return fmt.Errorf("%s, %s: %w", p.name, w.name, err)
+					return fmt.Errorf("%s, %s: %w", p.name, l.kind.Name, err)
 				}
-				key := p.name + "\x00" + w.name
-				results[key] = append(results[key], float64((p.cpu()-before).Microseconds())/float64(n))
-				statuses[key] = status
+				r.add(p, l, a, p.cpu()-before)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 		}
 	}
-	fmt.Fprintf(os.Stderr, "\r%80s\r", "")
-	b.report(loads, results, statuses)
+	fmt.Fprintf(os.Stderr, "\r%90s\r", "")
+	r.print(o)
+	b.printRest()
 	return nil
-}
-
-func (b *bench) report(loads []workload, results map[string][]float64, statuses map[string]int) {
-	fmt.Printf("%s, %d CPUs, %s, %s. CPU µs per request: median (min–max).\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), time.Now().Format("2006-01-02"))
-	head, rule := "| |", "|---|"
-	for _, w := range loads {
-		head += " " + w.name + " |"
-		rule += "---:|"
-	}
-	fmt.Println(head + " resident, after load |\n" + rule + "---:|")
-	for _, p := range b.peers {
-		row := "| " + p.name + " |"
-		for _, w := range loads {
-			key := p.name + "\x00" + w.name
-			v := slices.Sorted(slices.Values(results[key]))
-			row += fmt.Sprintf(" %.0f (%.0f–%.0f)", v[len(v)/2], v[0], v[len(v)-1])
-			if s := statuses[key]; s != 200 {
-				row += fmt.Sprintf(" →%d", s)
-			}
-			row += " |"
-		}
-		fmt.Printf("%s %d MiB |\n", row, p.rss()>>20)
-	}
-	fmt.Printf("\nMerlon, from start to the first answer: %s (median of %d). Idle: %d MiB resident.\n",
-		b.startup.Round(time.Millisecond), startups, b.idle>>20)
-}
-
-func cpuModel() string {
-	text, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return runtime.GOARCH
-	}
-	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
-}
-
-func median(d []time.Duration) time.Duration {
-	slices.SortFunc(d, cmp.Compare[time.Duration])
-	return d[len(d)/2]
 }

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"time"
+
+	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
+	"github.com/corazawaf/coraza/v3"
+	corazahttp "github.com/corazawaf/coraza/v3/http"
+)
+
+// serveAs is what the program is when it starts itself as a server.
+func serveAs(args []string) error {
+	switch args[0] {
+	case "serve-backend":
+		return serveBackend(args[1])
+	case "serve-bare":
+		return serve(args[1], bareProxy(args[2]))
+	default:
+		return serveCoraza(args[1], args[2])
+	}
+}
+
+var page = []byte("<!doctype html><title>shop</title>" + strings.Repeat("<p>A blue mug, and a red one.</p>", 40))
+
+// serveBackend is what every gateway passes to.
+func serveBackend(addr string) error {
+	return serve(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = w.Write(page)
+	}))
+}
+
+// bareProxy is the least that a Go gateway can be.
+func bareProxy(backend string) http.Handler {
+	to := &url.URL{Scheme: "http", Host: backend}
+	return &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Host = r.In.Host; r.SetXForwarded() },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
+	}
+}
+
+// serveCoraza is the bare proxy behind Coraza's own middleware: requests and
+// answers by the whole CRS, with its prefilter, and nothing logged.
+func serveCoraza(addr, backend string) error {
+	waf, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(coreruleset.FS).WithDirectives(`
+Include @coraza.conf-recommended
+SecRuleEngine On
+SecAuditEngine Off
+SecRxPreFilter On
+Include @crs-setup.conf.example
+Include @owasp_crs/*.conf`))
+	if err != nil {
+		return err
+	}
+	return serve(addr, corazahttp.WrapHandler(waf, bareProxy(backend)))
+}
+
+func serve(addr string, h http.Handler) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(ln)
+}
