@@ -3,7 +3,9 @@
 //
 // What is not on its lists of directives, variables, operators,
 // transformations and actions is an error that names file and line: a rule
-// that is not understood must not seem to protect. It reads rules; it does
+// that is not understood must not seem to protect. What is, is read as Coraza
+// 3.8.1 reads it; where Coraza passes over a mistake, so that a rule would do
+// less than it says, that is an error too. The package reads rules; it does
 // not judge anything.
 package seclang
 

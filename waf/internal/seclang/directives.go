@@ -1,6 +1,9 @@
 package seclang
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // A directive does what one statement says.
 type directive func(p *parser, args string) error
@@ -40,7 +43,7 @@ func (p *parser) directive(s statement) {
 	}
 	check, ok := settings[lower]
 	if !ok {
-		p.fail(name, unknownDirective(lower))
+		p.fail(fmt.Sprintf("%.40s", name), unknownDirective(lower))
 		return
 	}
 	if err := check(args); err != nil {
@@ -56,7 +59,7 @@ func (p *parser) directive(s statement) {
 // closeChain sees to it that no chain is left open.
 func (p *parser) closeChain() {
 	if r := p.open; r != nil && r.ID != 0 {
-		p.errs = append(p.errs, &Error{File: r.File, Line: r.Line, Source: p.source, Directive: "SecRule",
+		p.fail("", &Error{File: r.File, Line: r.Line, Source: r.source, Directive: "SecRule",
 			Msg: "the chain is not finished: its next rule must follow"})
 	}
 	p.open = nil

@@ -105,7 +105,7 @@ func (p *parser) fail(directive string, err error) {
 	if !errors.As(err, &e) {
 		e = &Error{Msg: err.Error()}
 	}
-	if e.File == "" {
+	if e.Line == 0 {
 		e.File, e.Line, e.Source, e.Directive = p.file, p.at.line, p.source, directive
 	}
 	p.errs = append(p.errs, e)

@@ -21,6 +21,7 @@ var ownFiles = files{
 	"dir/own.data":       "x\n",
 	"inc/a.conf":         rule("ARGS", "id:5,pass"),
 	"inc/b.conf":         rule("ARGS", "id:6,pass"),
+	"inc/empty.conf":     "# nothing\n",
 	"inc/loop.conf":      "Include loop.conf",
 	"inc/unfinished.inc": "SecRule ARGS \\\n",
 	"inc/bad.inc":        "\nSecNonsense 1",
@@ -103,8 +104,8 @@ func TestLikeCoraza(t *testing.T) {
 // Coraza fails on this one.
 func TestRemoveByMsg(t *testing.T) {
 	rs := parse(t, ownFiles, seclang.Source{Text: rule("ARGS", "id:1,msg:'gone %{tx.a}'") + rule("ARGS", "id:2") +
-		"SecRuleRemoveByMsg \"gone %{tx.a}\"\n"})
-	if len(rs.Rules) != 1 || rs.Rules[0].ID != 2 {
+		"SecMarker M\nSecRuleRemoveByMsg \"gone %{tx.a}\"\n"})
+	if len(rs.Rules) != 2 || rs.Rules[0].ID != 2 {
 		t.Errorf("%s", written(rs))
 	}
 }
@@ -153,5 +154,13 @@ func TestMacro(t *testing.T) {
 	}
 	if !l.Msg.Static() || l.Msg.String() != "50 % {of} it" {
 		t.Errorf("%+v", l.Msg)
+	}
+}
+
+func TestIncludeBound(t *testing.T) {
+	text := strings.Repeat("Include inc/empty.conf\n", 100)
+	parse(t, ownFiles, seclang.Source{Text: text})
+	if _, err := seclang.Parse(ownFiles, seclang.Source{Text: text + text[:23]}); err == nil {
+		t.Error("no error")
 	}
 }

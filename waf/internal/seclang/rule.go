@@ -7,23 +7,23 @@ const phase2 = "phase:2,log,auditlog,pass"
 
 // secRule reads VARIABLES "OPERATOR" "ACTIONS".
 func (p *parser) secRule(args string) error {
-	variables, operator, actions, err := cutRule(args)
+	variables, operator, todo, err := cutRule(args)
 	if err != nil {
 		return p.broken(args, err)
 	}
 	link := &Link{Line: p.at.line}
 	targets, err := p.parseTargets(variables)
 	if err != nil {
-		return p.broken(actions, err)
+		return p.broken(todo, err)
 	}
 	link.addTargets(targets)
 	if len(link.Targets) == 0 {
-		return p.broken(actions, mistake("%q names no variable to look at", variables))
+		return p.broken(todo, mistake("%q names no variable to look at", variables))
 	}
 	if link.Op, err = p.parseOperator(operator); err != nil {
-		return p.broken(actions, err)
+		return p.broken(todo, err)
 	}
-	return p.add(link, actions)
+	return p.add(link, todo)
 }
 
 // secAction reads "ACTIONS".
@@ -36,7 +36,7 @@ func (p *parser) secAction(args string) error {
 
 // cutRule cuts the three parts of a SecRule. Only \" means something else
 // than it says, in the operator.
-func cutRule(args string) (variables, operator, actions string, err error) {
+func cutRule(args string) (variables, operator, todo string, err error) {
 	variables, rest, _ := strings.Cut(strings.Trim(args, " "), " ")
 	rest, ok := strings.CutPrefix(strings.TrimLeft(rest, " "), `"`)
 	end := closingQuote(rest)
@@ -77,9 +77,9 @@ func unquote(s string) string {
 
 // broken says that a rule was not taken. If others are chained to it, they
 // are read for their own mistakes only.
-func (p *parser) broken(actions string, err error) error {
+func (p *parser) broken(text string, err error) error {
 	p.open = nil
-	for a := range strings.SplitSeq(actions, ",") {
+	for a := range strings.SplitSeq(text, ",") {
 		if strings.EqualFold(strings.Trim(a, " \"'"), "chain") {
 			p.open = &Rule{}
 		}

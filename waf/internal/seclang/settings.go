@@ -33,7 +33,7 @@ var settings = map[string]func(value string) error{
 	"secauditlogstoragedir":          anything,
 	"secauditlogdirmode":             octal,
 	"secauditlogfilemode":            octal,
-	"secauditlogrelevantstatus":      pattern,
+	"secauditlogrelevantstatus":      expression,
 	"secauditlogparts":               auditParts,
 	"secdatadir":                     anything,
 	"sectmpdir":                      anything,
@@ -106,7 +106,7 @@ func oneOf(words ...string) func(string) error {
 // nothing either.
 func only(word string) func(string) error {
 	return func(value string) error {
-		if !strings.EqualFold(strings.Trim(value, `"`), word) {
+		if !strings.EqualFold(value, word) {
 			return mistake("%q does nothing, in Coraza neither; take the directive out", value)
 		}
 		return nil
@@ -141,7 +141,7 @@ func debugLevel(value string) error {
 	return nil
 }
 
-func pattern(value string) error {
+func expression(value string) error {
 	if _, err := regexp.Compile(value); err != nil || value == "" {
 		return mistake("%q must be a regular expression", value)
 	}
