@@ -2,6 +2,7 @@ package operator_test
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -172,3 +173,82 @@ func TestCapturesStay(t *testing.T) {
 		t.Errorf("%q", c.Values)
 	}
 }
+
+func FuzzLikeCoraza(f *testing.F) {
+	var pairs []*pair
+	for _, row := range rows {
+		for _, rule := range row.rules {
+			for _, v := range row.values[:2] {
+				f.Add(byte(len(pairs)), v)
+			}
+			pairs = append(pairs, both(f, rule))
+		}
+	}
+	f.Fuzz(func(t *testing.T, which byte, value string) {
+		p := pairs[int(which)%len(pairs)]
+		if p.name == "validateNid" && p.arg[:2] == "cl" {
+			return // Coraza slices out of bounds where a find has no digit
+		}
+		p.agree(t, value)
+	})
+}
+
+func FuzzWordsLikeCoraza(f *testing.F) {
+	f.Add("a ab b", "aabb")
+	f.Add("passwd shadow é", "/etc/PASSWD É")
+	f.Add("abcd bc", "xabcbcd")
+	f.Fuzz(func(t *testing.T, words, value string) {
+		for i := range len(words) {
+			if words[i] < ' ' || strings.IndexByte("\"'\\", words[i]) >= 0 {
+				return // needs escaping in a rule
+			}
+		}
+		if words = strings.TrimSpace(words); words != "" {
+			both(t, "pm "+words).agree(t, value)
+		}
+	})
+}
+
+// Operators allocate nothing while they match, but for libinjection's.
+func TestNoAllocation(t *testing.T) {
+	for _, row := range rows {
+		for _, rule := range row.rules {
+			if strings.HasPrefix(rule, "detect") || strings.HasPrefix(rule, "rx") || strings.HasPrefix(rule, "rest") || strings.HasPrefix(rule, "validateNid") {
+				continue
+			}
+			p := both(t, rule)
+			for _, v := range row.values {
+				if _, err := netip.ParseAddr(v); err != nil && p.name == "ipMatch" {
+					continue // the error
+				}
+				if n := testing.AllocsPerRun(5, func() { p.op.Match(v, p.arg) }); n > 0 {
+					t.Errorf("@%s of %q: %v allocations", rule, v, n)
+				}
+			}
+		}
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for _, row := range []struct{ rule, value string }{
+		{"eq 0", "12"}, {"within GET HEAD POST OPTIONS", "POST"}, {"contains /bin/", "/a/rather/ordinary/path/index.html"},
+		{"ipMatch 127.0.0.1,::1,10.0.0.0/8,192.168.0.0/16", "203.0.113.7"}, {"validateByteRange 1-255", sentence}, {"validateUrlEncoding", sentence},
+		{"validateUtf8Encoding", sentence}, {"pm passwd shadow htaccess", sentence}, {"detectSQLi", sentence}, {"detectSQLi", "12345"},
+		{"detectSQLi", "john.doe@example.com"}, {"detectSQLi", "3f2504e0-4f89-11d3-9a0c-0305e82c3301"}, {"detectSQLi", "it's a nice day"},
+		{"detectSQLi", browser}, {"detectSQLi", "1' or '1'='1"}, {"detectXSS", sentence}, {"detectXSS", "a=b&c=d"}, {"detectXSS", "<script>alert(1)</script>"},
+	} {
+		name, _, _ := strings.Cut(row.rule, " ")
+		b.Run(name+"/"+row.value[:min(len(row.value), 12)], func(b *testing.B) {
+			p := both(b, row.rule)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.op.Match(row.value, p.arg)
+			}
+		})
+	}
+}
+
+const (
+	sentence = "The quick brown fox jumps over the lazy dog and runs away from the bear in the woods until it is safe."
+	browser  = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
+)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -105,6 +106,31 @@ func TestKeywords(t *testing.T) {
 	}
 }
 
+func FuzzSuspicious(f *testing.F) {
+	for _, v := range []string{"1 union select 1", "foo in bar", "1e1union select 1.5 from x", "a and b or c", "@@x like null", "[a] is not null"} {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, v string) {
+		if is, print := libinjection.IsSQLi(v); is && !suspicious(v) {
+			t.Errorf("%q (%s) is not suspicious", v, print)
+		}
+		if libinjection.IsXSS(v) && !strings.ContainsAny(v, "<=") {
+			t.Errorf("%q is found", v)
+		}
+	})
+}
+
+func FuzzNumber(f *testing.F) {
+	for _, s := range []string{"", "-", "+7", "9223372036854775808", "-9223372036854775809", "18446744073709551616x", "9999999999999999999x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if want, _ := strconv.Atoi(s); number(s) != want {
+			t.Errorf("%q is %d, want %d", s, number(s), want)
+		}
+	})
+}
+
 // What libinjection finds is suspicious.
 func TestSuspicious(t *testing.T) {
 	_, words := tables(t)
@@ -146,6 +172,29 @@ func TestSuspicious(t *testing.T) {
 	}
 	if found < 1000 || dull < 1000 {
 		t.Errorf("%d found, %d not suspicious", found, dull)
+	}
+}
+
+// libinjection finds no script without "<" or "=".
+func TestNoScript(t *testing.T) {
+	pieces := strings.Fields(`script onerror onload style javascript: xmlns href ! - -- [if xml import doctype % ? / > ' " & &#60; : a 1 svg`)
+	pieces = append(pieces, "`", " ", "\x00", "\n", "\x80")
+	r := rand.New(rand.NewPCG(7, 8))
+	with := 0
+	for range 100_000 {
+		v := ""
+		for range r.IntN(10) {
+			v += pieces[r.IntN(len(pieces))]
+		}
+		if libinjection.IsXSS(v) {
+			t.Fatalf("%q is found", v)
+		}
+		if libinjection.IsXSS(v[:len(v)/2] + "<" + v[len(v)/2:] + "=") {
+			with++
+		}
+	}
+	if with < 1000 {
+		t.Fatalf("only %d found with both", with)
 	}
 }
 

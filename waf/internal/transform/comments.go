@@ -34,50 +34,66 @@ func replaceComments(a *Arena, s string) (string, bool) {
 // there is none it becomes NUL.
 func removeComments(a *Arena, s string) (string, bool) {
 	d := a.room(len(s) + 1)
-	comment, changed := false, false
-	for i := 0; i < len(s); {
+	changed := false
+	for i := 0; ; {
+		next := firstIn(s, i, &startBytes)
+		if next == len(s) && !changed {
+			return s, false
+		}
+		d = append(d, s[i:next]...)
+		if next == len(s) {
+			return a.take(d), true
+		}
+		i = next
 		rest := s[i:]
 		switch {
-		case comment && (endsComment(rest) || strings.HasPrefix(rest, "-->")):
-			comment = false
-			i += 2
-			if rest[0] == '-' {
-				i++
-			}
-			if i < len(s) {
-				d = append(d, s[i])
-			} else {
-				d = append(d, 0)
-			}
-			i++
-		case comment:
-			i++
 		case startsComment(rest):
-			comment, changed = true, true
 			i += 2
 		case strings.HasPrefix(rest, "<!--"):
-			comment, changed = true, true
 			i += 4
 		case strings.HasPrefix(rest, "--") || rest[0] == '#':
 			return a.take(d), true
 		default:
 			d = append(d, rest[0])
 			i++
+			continue
+		}
+		changed = true
+		end, ok := commentEnd(s, i)
+		switch {
+		case !ok:
+			return a.take(append(d, ' ')), true
+		case end == len(s):
+			return a.take(append(d, 0)), true
+		}
+		d = append(d, s[end])
+		i = end + 1
+	}
+}
+
+// commentEnd is the place after the end of a comment.
+func commentEnd(s string, i int) (int, bool) {
+	for ; i < len(s); i++ {
+		if s[i] == '*' && endsComment(s[i:]) {
+			return i + 2, true
+		}
+		if s[i] == '-' && strings.HasPrefix(s[i:], "-->") {
+			return i + 3, true
 		}
 	}
-	if comment {
-		d = append(d, ' ')
-	}
-	if !changed {
-		return s, false
-	}
-	return a.take(d), true
+	return i, false
 }
 
 // removeCommentsChar removes what starts and ends comments.
 func removeCommentsChar(a *Arena, s string) (string, bool) {
 	d := a.room(len(s))
 	for i := 0; i < len(s); {
+		next := firstIn(s, i, &markBytes)
+		d = append(d, s[i:next]...)
+		if next == len(s) {
+			break
+		}
+		i = next
 		rest := s[i:]
 		switch {
 		case startsComment(rest) || endsComment(rest):
@@ -96,4 +112,22 @@ func removeCommentsChar(a *Arena, s string) (string, bool) {
 		}
 	}
 	return a.end(d, s)
+}
+
+// startBytes begin a comment, markBytes what begins or ends one.
+var startBytes, markBytes = table("/<-#"), table("/*<-#")
+
+func table(bytes string) (t [256]bool) {
+	for i := range len(bytes) {
+		t[bytes[i]] = true
+	}
+	return t
+}
+
+// firstIn is the place of the first of some bytes from i on.
+func firstIn(s string, i int, t *[256]bool) int {
+	for i < len(s) && !t[s[i]] {
+		i++
+	}
+	return i
 }

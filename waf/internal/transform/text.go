@@ -93,52 +93,73 @@ func compressWhitespace(a *Arena, s string) (string, bool) {
 	d := a.room(len(s))[:len(s)]
 	n, in := 0, false
 	for i := 0; i < len(s); {
-		c, size := s[i], 1
-		space := isSpace(c)
-		if c >= utf8.RuneSelf {
-			var r rune
-			r, size = utf8.DecodeRuneInString(s[i:])
-			space = r == 0x85 || r == 0xa0 || c == 0xa0
+		c := s[i]
+		if c < utf8.RuneSelf && !isSpace(c) {
+			d[n] = c
+			n++
+			i++
+			in = false
+			continue
 		}
-		if !space {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case !isSpace(c) && r != 0x85 && r != 0xa0 && c != 0xa0:
 			n += copy(d[n:], s[i:i+size])
-		} else if !in {
+			in = false
+		case !in:
 			d[n] = ' '
 			n++
+			in = true
 		}
-		in = space
 		i += size
 	}
 	return a.end(d[:n], s)
 }
 
+// What cmdLine does with a byte, if it does not just keep it.
+const (
+	drop  = iota + 1
+	space // becomes a space, unless one is before it
+	slash // drops a space before it
+	upper
+)
+
+var cmdBytes = func() (t [256]uint8) {
+	for i, bytes := range []string{"\"'\\^", " ,;\t\r\n", "/(", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} {
+		for _, c := range bytes {
+			t[c] = uint8(i + 1)
+		}
+	}
+	return t
+}()
+
 // cmdLine undoes what hides a command from a reader and not from a shell.
 func cmdLine(a *Arena, s string) (string, bool) {
 	d := a.room(len(s))[:len(s)]
-	n, space := 0, false
+	n, spaced := 0, false
 	for i := range len(s) {
 		c := s[i]
-		switch c {
-		case '"', '\'', '\\', '^':
+		switch cmdBytes[c] {
+		case drop:
 			continue
-		case ' ', ',', ';', '\t', '\r', '\n':
-			if space {
+		case space:
+			if spaced {
 				continue
 			}
-			c, space = ' ', true
-		case '/', '(':
-			if space {
+			d[n] = ' '
+			n++
+			spaced = true
+			continue
+		case slash:
+			if spaced {
 				n--
 			}
-			space = false
-		default:
-			if c-'A' <= 25 {
-				c |= 0x20
-			}
-			space = false
+		case upper:
+			c |= 0x20
 		}
 		d[n] = c
 		n++
+		spaced = false
 	}
 	return a.end(d[:n], s)
 }

@@ -171,3 +171,43 @@ func TestNoAllocation(t *testing.T) {
 		}
 	}
 }
+
+func FuzzLikeCoraza(f *testing.F) {
+	for i := range names {
+		for _, p := range pieces {
+			f.Add(byte(i), p)
+		}
+	}
+	oracles := make([]*oracle, len(names))
+	var a transform.Arena
+	f.Fuzz(func(t *testing.T, which byte, s string) {
+		i := int(which) % len(names)
+		if oracles[i] == nil {
+			oracles[i] = newOracle(t, names[i])
+		}
+		agree(t, oracles[i], lookup(t, names[i]), &a, s)
+		a.Reset()
+	})
+}
+
+// A value of 100 bytes that changes, and one that does not.
+func BenchmarkApply(b *testing.B) {
+	const filler = "abcdefghij0123456789klmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrst"
+	for _, name := range names {
+		changing := filler + ` %41&lt;\n A/*é`
+		if name == "hexDecode" {
+			changing = strings.Repeat("4a", 50)
+		}
+		for what, s := range map[string]string{"changes": changing, "same": filler + "zzzzzzzz"} {
+			b.Run(name+"/"+what, func(b *testing.B) {
+				var a transform.Arena
+				x := lookup(b, name)
+				b.ReportAllocs()
+				for b.Loop() {
+					x.Apply(&a, s)
+					a.Reset()
+				}
+			})
+		}
+	}
+}
