@@ -66,24 +66,24 @@ func TestJSONBounds(t *testing.T) {
 	nest := func(n int) string { return strings.Repeat(`{"":`, n) + "0" + strings.Repeat("}", n) }
 	for _, c := range []struct {
 		name, text string
-		want       error // nil: it is accepted; other: some error
+		want       error // nil: it is accepted; errOther: some error
 	}{
 		{"deep", nest(512), nil},
-		{"too deep", nest(513), other},
-		{"too deep in brackets that are closed", "[" + strings.Repeat("[],", 600) + nest(512) + "]", other},
+		{"too deep", nest(513), errOther},
+		{"too deep in brackets that are closed", "[" + strings.Repeat("[],", 600) + nest(512) + "]", errOther},
 		{"many brackets in a string", `"` + strings.Repeat("[", 600) + `"`, nil},
 		{"as many as are inspected", "[" + strings.Repeat("0,", 999) + "0]", nil},
 		{"too many", "[" + strings.Repeat("0,", 1000) + "0]", body.ErrTooMany},
 		{"too many arrays", "[" + strings.Repeat(`[{"a":[[[[0]]]]}],`, 200) + "0]", body.ErrTooMany},
-		{"long paths", `{"` + strings.Repeat("a", 40000) + `":[` + strings.Repeat("0,", 900) + "0]}", other},
+		{"long paths", `{"` + strings.Repeat("a", 40000) + `":[` + strings.Repeat("0,", 900) + "0]}", errOther},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := read(t, "application/json", c.text)
-			if (err == nil) != (c.want == nil) || c.want != nil && c.want != other && !errors.Is(err, c.want) {
+			if (err == nil) != (c.want == nil) || c.want != nil && c.want != errOther && !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
 		})
 	}
 }
 
-var other = errors.New("any other")
+var errOther = errors.New("any other")

@@ -42,6 +42,7 @@ func FuzzMultipart(f *testing.F) {
 	f.Add([]byte("\r\n"+good+"\r\n"), uint16(3))
 	f.Add([]byte(strings.ReplaceAll(good, "\r\n", "\n")), uint16(100))
 	f.Add([]byte("--b0undary--"), uint16(100))
+	f.Add([]byte(strings.TrimSuffix(strings.Replace(good, "x", strings.Repeat("long ", 20), 1), "--b0undary--\r\n")+good), uint16(0))
 	f.Fuzz(func(t *testing.T, text []byte, size uint16) {
 		got, err := read(t, "multipart/form-data; boundary=b0undary", string(text))
 		again, err2 := push(text, int(size)+1)
@@ -85,6 +86,34 @@ func readByLibrary(t *testing.T, text []byte) (names, values []string) {
 		names = append(names, fmt.Sprintf("%q %d", p.FormName(), len(content)))
 		if !strings.Contains(strings.ToLower(p.Header.Get("Content-Disposition")), "filename") {
 			values = append(values, p.FormName()+"="+string(content))
+		}
+	}
+}
+
+// A name may not come twice in a part's header, nor in its disposition, however
+// many others there are.
+func TestRepeatedNames(t *testing.T) {
+	for n := range 20 {
+		var header, params string
+		for i := range n {
+			header += fmt.Sprintf("X-%d: 1\r\n", i)
+			params += fmt.Sprintf("; x%d=1", i)
+		}
+		for _, c := range []struct {
+			header, params string
+			ok             bool
+		}{
+			{header, params, true},
+			{header + "X-20: 1\r\nX-21: 1\r\nX-20: 2\r\n", params, false},
+			{"X-20: 1\r\n" + header + "x-20: 2\r\n", params, false},
+			{header, params + "; name=b", false},
+			{header, "; x20=1" + params + "; X20=2", false},
+		} {
+			text := strings.Replace(good, "Content-D", c.header+"Content-D", 1)
+			text = strings.Replace(text, `"a"`, `"a"`+c.params, 1)
+			if _, err := read(t, "multipart/form-data; boundary=b0undary", text); (err == nil) != c.ok {
+				t.Errorf("%q: error %v", text, err)
+			}
 		}
 	}
 }
