@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -284,10 +285,15 @@ func (x *explainer) remedy(e Event) {
 	x.para(0, "It opens for %s what the setting says, not only for this client. Try it with: merlon check", scope)
 }
 
-// Since turns "1h" or an RFC 3339 time into a Filter's Since or Until.
+// Since turns "1h", "7d" or an RFC 3339 time into a Filter's Since or Until.
 func Since(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return now.Add(-d.Abs()), nil
+	}
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.Add(-time.Duration(n) * 24 * time.Hour), nil
+		}
 	}
 	for _, layout := range []string{time.RFC3339Nano, time.DateTime, time.DateOnly} {
 		if t, err := time.Parse(layout, text); err == nil {

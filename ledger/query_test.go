@@ -267,7 +267,7 @@ func TestFormatIsOneLineAndColouredOnlyWhenAsked(t *testing.T) {
 
 func TestSinceReadsDurationsAndTimes(t *testing.T) {
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
-	for text, want := range map[string]string{"1h": "11:00", "-1h": "11:00", "2026-11-27T10:00:00Z": "10:00", "2026-11-27 09:00:00": "09:00", "2026-11-27": "00:00"} {
+	for text, want := range map[string]string{"1h": "11:00", "-1h": "11:00", "2d": "12:00", "2026-11-27T10:00:00Z": "10:00", "2026-11-27 09:00:00": "09:00", "2026-11-27": "00:00"} {
 		if got, err := ledger.Since(text, now); err != nil || got.Format("15:04") != want {
 			t.Errorf("%s: %v %v", text, got, err)
 		}

@@ -44,6 +44,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 1
 	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
 	if !errors.Is(err, errSilent) {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			fmt.Fprintf(stderr, "merlon: %s\n", line)
@@ -54,6 +57,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // errSilent ends a command with exit code 1 after it has said why itself.
 var errSilent = errors.New("failed")
+
+// An exitCode ends a command with that code after it has said why itself.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -78,7 +86,7 @@ what a backend-security checklist warns of. It is one binary, free and local.`,
 	})
 	root.SetVersionTemplate("merlon {{.Version}}\n")
 	root.AddCommand(serveCommand(), checkCommand(), initCommand(), demoCommand(), whyCommand(),
-		eventsCommand(), caCommand(), configCommand(), versionCommand())
+		eventsCommand(), replayCommand(), caCommand(), configCommand(), versionCommand())
 	return root
 }
 

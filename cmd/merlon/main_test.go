@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"merlon": main})
+	testscript.Main(m, map[string]func(){"merlon": main, "serve-requests": serveRequests, "decrypt": decrypt})
 }
 
 // TestScripts runs the command as its users do: each script in testdata is a
@@ -91,6 +92,9 @@ func TestSchemaIsJSON(t *testing.T) {
 	var schema struct {
 		Schema     string         `json:"$schema"`
 		Properties map[string]any `json:"properties"`
+		Defs       map[string]struct {
+			Properties map[string]any `json:"properties"`
+		} `json:"$defs"`
 	}
 	if err := json.Unmarshal(out.Bytes(), &schema); err != nil {
 		t.Fatal(err)
@@ -101,6 +105,14 @@ func TestSchemaIsJSON(t *testing.T) {
 	for _, name := range []string{"listen", "sites", "waf", "monitor", "trusted_proxies"} {
 		if schema.Properties[name] == nil {
 			t.Errorf("the schema does not know %q", name)
+		}
+	}
+	for section, setting := range map[string]string{"tls": "profile", "ledger": "key_file", "waf": "paranoia", "record": "recipient"} {
+		ref := fmt.Sprint(schema.Properties[section])
+		_, name, _ := strings.Cut(ref, "#/$defs/")
+		name, _, _ = strings.Cut(name, " ")
+		if schema.Defs[name].Properties[setting] == nil {
+			t.Errorf("the schema of %s does not know %q: %s", section, setting, ref)
 		}
 	}
 }

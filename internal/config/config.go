@@ -24,6 +24,7 @@ import (
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
+	"github.com/merlon-dev/merlon/record"
 	"github.com/merlon-dev/merlon/upstream"
 	"github.com/merlon-dev/merlon/waf"
 )
@@ -43,6 +44,8 @@ type File struct {
 	origin.EdgeConfig `yaml:",inline"`
 	// Ledger configures the event log.
 	Ledger ledger.Config `yaml:"ledger,omitempty"`
+	// Record keeps traffic for `merlon replay`.
+	Record record.Config `yaml:"record,omitempty"`
 	// Telemetry configures metrics, traces and profiling.
 	Telemetry Telemetry `yaml:"telemetry,omitempty"`
 	// Guards hold for every site that does not say otherwise.

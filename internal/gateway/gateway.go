@@ -26,6 +26,7 @@ import (
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
+	"github.com/merlon-dev/merlon/record"
 	"github.com/merlon-dev/merlon/upstream"
 	"github.com/merlon-dev/merlon/waf"
 )
@@ -53,11 +54,14 @@ type Gateway struct {
 // An Env is what a Gateway uses and does not own; it outlives reloads.
 type Env struct {
 	Log     *slog.Logger
-	Ledger  *ledger.Log // nil while a configuration is only checked
-	Metrics *Metrics    // may be nil
-	Tracer  *Tracer     // may be nil
-	Limits  limit.Store // may be nil while a configuration is only checked
+	Ledger  *ledger.Log      // nil while a configuration is only checked
+	Metrics *Metrics         // may be nil
+	Tracer  *Tracer          // may be nil
+	Limits  limit.Store      // may be nil while a configuration is only checked
+	Tapes   *record.Recorder // nil if no traffic is recorded
 	Notify  func(certs.Notice)
+
+	replay bool // requests of another time are judged
 }
 
 type site struct {
@@ -123,6 +127,9 @@ func (b *builder) build() {
 	}
 	if err := ledger.Check(f.Ledger); err != nil {
 		b.fail("ledger", err)
+	}
+	if err := record.Check(f.Record); err != nil {
+		b.fail("record", err)
 	}
 	if f.Telemetry.Traces != "" {
 		if _, err := tracesURL(f.Telemetry.Traces); err != nil {
@@ -278,6 +285,9 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 	}
 	add("address", og, err)
 	lg, err := limit.New(orZero(c.Limit), b.env.Limits)
+	if err == nil && b.env.replay {
+		lg, err = limit.New(timeless(orZero(c.Limit)), b.env.Limits)
+	}
 	add("limit", lg, err)
 	if !names(c.Off, "waf") { // compiling rules is the one thing that takes time
 		wg, err := b.waf(orZero(c.WAF))

@@ -10,6 +10,7 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/origin"
+	"github.com/merlon-dev/merlon/record"
 	"github.com/merlon-dev/merlon/upstream"
 )
 
@@ -23,7 +24,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	g.inFlight.Add(1)
 	defer g.inFlight.Done()
 
-	in := &countingBody{ReadCloser: hr.Body}
+	tape := g.env.Tapes.Begin(hr)
+	in := &countingBody{ReadCloser: tape.Body(hr.Body)}
 	r := merlon.NewRequest(hr)
 	if hr.Body != nil && hr.Body != http.NoBody {
 		// In the copy only: by the body of its own request, net/http knows
@@ -31,13 +33,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		r.Body = in
 	}
 	r.Client = g.edge.ClientAddr(hr)
-	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in}
+	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in, tape: tape}
 	e.route = g.match(r)
 	end := g.env.Tracer.start(r)
 	defer func() { // also when the upstream's answer breaks off by a panic
 		e.outcome.Status = e.w.status
 		e.route.gate.Done(r, e.outcome)
 		e.record()
+		e.tapeEnd()
 		end(e.outcome)
 	}()
 	e.serve()
@@ -70,8 +73,10 @@ type exchange struct {
 	w       *countingWriter
 	in      *countingBody
 	route   *route
-	secure  bool // the client speaks TLS, to us or to a trusted proxy
-	gone    bool // the client went away before it was answered
+	secure  bool         // the client speaks TLS, to us or to a trusted proxy
+	tape    *record.Tape // nil if the request is not recorded
+	answer  bool         // the upstream's answer was refused, not the request
+	gone    bool         // the client went away before it was answered
 	outcome merlon.Outcome
 }
 
@@ -104,6 +109,7 @@ func (e *exchange) serve() {
 func (e *exchange) response(res *http.Response) merlon.Decision {
 	d := e.route.gate.CheckResponse(e.r, res)
 	if !d.Passed() {
+		e.answer = true
 		return d
 	}
 	e.r.AddHeader(res.Header)

@@ -21,6 +21,7 @@ import (
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
+	"github.com/merlon-dev/merlon/record"
 )
 
 // How long a stopping server waits: for clients to notice, and for their
@@ -40,6 +41,8 @@ type Server struct {
 	metrics *Metrics
 	tracer  *Tracer
 	limits  limit.Store
+	tapes   *record.Recorder
+	record  record.Config
 
 	current  atomic.Pointer[Gateway]
 	draining atomic.Bool
@@ -64,7 +67,7 @@ type door struct {
 // NewServer opens the event log, builds the first gateway and opens the
 // listeners. The version is shown in metrics.
 func NewServer(ctx context.Context, f *config.File, log *slog.Logger, version string) (*Server, error) {
-	s := &Server{listen: f.Listen, data: f.Data, pprof: f.Telemetry.Pprof, log: log, failed: make(chan error, 4),
+	s := &Server{listen: f.Listen, data: f.Data, pprof: f.Telemetry.Pprof, record: f.Record, log: log, failed: make(chan error, 4),
 		limits: limit.NewMemory(limit.MemoryConfig{})}
 	// Wrong settings are told before anything is made on disk.
 	g, err := New(f, s.env())
@@ -91,6 +94,12 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 			return err
 		}
 	}
+	if s.tapes, err = record.Open(f.Record, s.log); err != nil {
+		return err
+	}
+	if s.tapes != nil {
+		s.metrics.Registry.MustRegister((*tapeCounts)(s.tapes))
+	}
 	g.env = s.env()
 	if err := g.Start(s.running); err != nil {
 		return err
@@ -101,7 +110,7 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 }
 
 func (s *Server) env() Env {
-	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, Limits: s.limits, Notify: s.notice}
+	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, Limits: s.limits, Tapes: s.tapes, Notify: s.notice}
 }
 
 func (s *Server) openDoors(ctx context.Context) error {
@@ -271,6 +280,9 @@ func (s *Server) fixed(f *config.File) error {
 			errs = append(errs, merlon.BadSetting(c.setting, cmp.Or(c.next, "off"), "cannot be changed by a reload; restart Merlon"))
 		}
 	}
+	if f.Record != s.record {
+		errs = append(errs, merlon.BadSetting("record", "", "cannot be changed by a reload; restart Merlon"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -388,5 +400,5 @@ func (s *Server) shut() error {
 	s.closing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(s.tracer.Close(ctx), s.ledger.Close())
+	return errors.Join(s.tracer.Close(ctx), s.tapes.Close(), s.ledger.Close())
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"fmt"
+	"path"
 	"reflect"
 	"regexp"
 	"strings"
@@ -19,6 +20,7 @@ func settings(s *source) (*jsonschema.Schema, []byte) {
 	r := &jsonschema.Reflector{
 		FieldNameTag: "yaml", RequiredFromJSONSchemaTags: true, ExpandedStruct: true,
 		Mapper: mapped,
+		Namer:  typeName,
 		LookupComment: func(t reflect.Type, field string) string {
 			name := t.PkgPath() + "." + t.Name()
 			if field == "" {
@@ -33,6 +35,17 @@ func settings(s *source) (*jsonschema.Schema, []byte) {
 	p.WriteString("# Configuration\n\n" + intro)
 	p.structure("", reflect.TypeFor[config.File](), 0)
 	return schema, p.Bytes()
+}
+
+// typeName tells the packages' Configs apart.
+func typeName(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Name() == "" {
+		return ""
+	}
+	return path.Base(t.PkgPath()) + t.Name()
 }
 
 // Beside the mapping, some settings have a short form.
@@ -75,7 +88,7 @@ before the file.
 
 The settings of guards (` + "`monitor`, `off`, `address`, `limit`, `waf`, `csrf`, `headers`" + `) may stand at the top, on a
 site and on a route. The setting nearest to the request holds, one by one; ` + "`waf.exclude`" + ` adds up.
-Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger` and\n`telemetry`" + `, which need a restart.
+Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger`,\n`record` and `telemetry`" + `, which need a restart.
 
 `
 
