@@ -4,18 +4,18 @@ package match
 // Corasick). It takes capital ASCII letters for small ones, in the literals
 // and in the text. It may be used by several goroutines at once.
 //
-// States near the root have a row of the table each, one entry per class of
-// bytes; those further away, which ordinary text seldom reaches, have only
-// their children and where to go on when none fits. An entry below limit is
-// where a row begins; from limit on it is limit and the number of a state
-// without a row; with hit set, some literal ends there.
+// The states that ordinary text comes to have a row of the table each, one
+// entry per class of bytes; the many others have only their children and where
+// to go on when none fits. An entry below limit is
+// where the row of the next state begins. From limit on it is limit and the
+// number of the state: some literal ends there, or it has no row.
 type Automaton struct {
 	class [256]uint8
 	width uint32 // number of classes
 	limit uint32
 	table []uint32
 
-	rows  uint32   // states below have a row
+	row   []uint32 // of each state where its row begins, or limit
 	child []uint32 // of each state the first child; the next state's first child ends them
 	label []uint8  // of each state the class that leads to it
 	fail  []uint32 // of each state the longest other state that ends like it
@@ -26,10 +26,7 @@ type Automaton struct {
 	nums  []int32
 }
 
-const (
-	hit  = 1 << 31
-	none = -1
-)
+const none = -1
 
 // A Scanner is what one goroutine needs to scan. It is made by
 // [Automaton.NewScanner] and good for that automaton only.
@@ -57,15 +54,15 @@ func (a *Automaton) Scan(sc *Scanner, s string) []int32 {
 	for i := 0; i < len(s); i++ {
 		v = a.table[v+uint32(a.class[s[i]])]
 		for v >= a.limit {
-			if v&hit != 0 {
-				v &^= hit
-				a.report(sc, v)
-				continue
+			state := v - a.limit
+			a.report(sc, state)
+			if v = a.row[state]; v < a.limit {
+				break
 			}
 			if i++; i == len(s) {
 				return sc.found
 			}
-			v = a.step(v, a.class[s[i]])
+			v = a.step(state, a.class[s[i]])
 		}
 	}
 	return sc.found
@@ -75,57 +72,47 @@ func (a *Automaton) Scan(sc *Scanner, s string) []int32 {
 func (a *Automaton) Contains(s string) bool {
 	v := uint32(0)
 	for i := 0; i < len(s); i++ {
-		if v < a.limit {
-			v = a.table[v+uint32(a.class[s[i]])]
-		} else {
-			v = a.step(v, a.class[s[i]])
-		}
-		if v&hit != 0 {
-			return true
+		v = a.table[v+uint32(a.class[s[i]])]
+		for v >= a.limit {
+			state := v - a.limit
+			if a.word[state] != none {
+				return true
+			}
+			if i++; i == len(s) {
+				return false
+			}
+			v = a.step(state, a.class[s[i]])
 		}
 	}
 	return false
 }
 
-// report notes the literals that end in v.
-func (a *Automaton) report(sc *Scanner, v uint32) {
+// report notes the literals that end in the state.
+func (a *Automaton) report(sc *Scanner, state uint32) {
 	// Who saw a word saw all those that it ends with.
-	for w := a.word[a.state(v)]; w != none && sc.seen[w] != sc.scan; w = a.next[w] {
+	for w := a.word[state]; w != none && sc.seen[w] != sc.scan; w = a.next[w] {
 		sc.seen[w] = sc.scan
 		sc.found = append(sc.found, a.nums[a.first[w]:a.first[w+1]]...)
 	}
 }
 
-// state is the number of the state that an entry without hit means.
-func (a *Automaton) state(v uint32) uint32 {
-	if v < a.limit {
-		return v / a.width
-	}
-	return v - a.limit
-}
-
-// step is where c leads from v, which has no row.
-func (a *Automaton) step(v uint32, c uint8) uint32 {
-	s := v - a.limit
-	for s >= a.rows {
-		for k := a.child[s]; k < a.child[s+1]; k++ {
+// step is where c leads from a state without a row.
+func (a *Automaton) step(state uint32, c uint8) uint32 {
+	for a.row[state] == a.limit {
+		for k := a.child[state]; k < a.child[state+1]; k++ {
 			if a.label[k] == c {
 				return a.entry(k)
 			}
 		}
-		s = a.fail[s]
+		state = a.fail[state]
 	}
-	return a.table[s*a.width+uint32(c)]
+	return a.table[a.row[state]+uint32(c)]
 }
 
-// entry is what the table says where s comes next.
-func (a *Automaton) entry(s uint32) uint32 {
-	v := a.limit + s
-	if s < a.rows {
-		v = s * a.width
+// entry is what the table says where the state comes next.
+func (a *Automaton) entry(state uint32) uint32 {
+	if a.word[state] == none && a.row[state] != a.limit {
+		return a.row[state]
 	}
-	if a.word[s] != none {
-		v |= hit
-	}
-	return v
+	return a.limit + state
 }

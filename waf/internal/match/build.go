@@ -8,7 +8,7 @@ import (
 
 // maxTable is how many entries the rows of an Automaton have together, four
 // bytes each.
-const maxTable = 1 << 18
+const maxTable = 1 << 19
 
 // NewAutomaton makes an Automaton. The literal i has the number i; an empty
 // one is never found.
@@ -16,11 +16,9 @@ func NewAutomaton(literals []string) *Automaton {
 	a := &Automaton{}
 	words := a.sortWords(literals)
 	a.classify(words)
-	ends := a.grow(words)
-	a.rows = min(uint32(len(a.label)), maxTable/a.width)
-	a.limit = a.rows * a.width
-	a.link(ends)
-	a.fill()
+	a.grow(words)
+	a.link()
+	a.fill(a.choose(maxTable / int(a.width)))
 	return a
 }
 
@@ -90,8 +88,8 @@ func (a *Automaton) classify(words []string) {
 }
 
 // grow makes the states, those nearer to the root first and the children of
-// each beside each other, and returns for each the word that it is, or none.
-func (a *Automaton) grow(words []string) (ends []int32) {
+// each beside each other, and notes for each the word that it is, or none.
+func (a *Automaton) grow(words []string) {
 	// A state is the words from lo to hi, which begin with the same depth bytes.
 	type state struct{ lo, hi, depth int }
 	queue := []state{{0, len(words), 0}}
@@ -104,7 +102,7 @@ func (a *Automaton) grow(words []string) (ends []int32) {
 			end = int32(s.lo)
 			s.lo++
 		}
-		ends = append(ends, end)
+		a.word = append(a.word, end)
 		for s.lo < s.hi {
 			c, hi := words[s.lo][s.depth], s.lo+1
 			for hi < s.hi && words[hi][s.depth] == c {
@@ -116,16 +114,14 @@ func (a *Automaton) grow(words []string) (ends []int32) {
 		}
 	}
 	a.child = append(a.child, uint32(len(queue)))
-	return ends
 }
 
 // link finds for every state the longest other state that it ends with, and
 // the words that end in it. States nearer to the root have lower numbers, so
 // what it asks for is there.
-func (a *Automaton) link(ends []int32) {
+func (a *Automaton) link() {
 	a.fail = make([]uint32, len(a.label))
 	a.next = make([]int32, len(a.first)-1)
-	a.word = ends
 	for s := range uint32(len(a.label)) {
 		for k := a.child[s]; k < a.child[s+1]; k++ {
 			if s != 0 {
@@ -160,13 +156,45 @@ func (a *Automaton) suffix(s uint32, c uint8) uint32 {
 	}
 }
 
+// choose gives rows to the states that ordinary text comes to most, and
+// returns those in order.
+func (a *Automaton) choose(rows int) (chosen []uint32) {
+	likely := make([]float64, len(a.label))
+	likely[0] = 1
+	var byClass [256]float64
+	for c := range 256 {
+		byClass[a.class[c]] += likelihood(byte(c))
+	}
+	for s := range a.label {
+		for k := a.child[s]; k < a.child[s+1]; k++ {
+			likely[k] = likely[s] * byClass[a.label[k]]
+		}
+	}
+	least := 0.0
+	if len(likely) > rows {
+		least = slices.Sorted(slices.Values(likely))[len(likely)-rows]
+	}
+	a.row = make([]uint32, len(a.label))
+	a.limit = uint32(min(rows, len(likely))) * a.width
+	for s, p := range likely {
+		a.row[s] = a.limit
+		// A state is not more likely than the one that it ends with, so that has
+		// a row, too: see fill.
+		if p >= least && len(chosen) < rows {
+			a.row[s] = uint32(len(chosen)) * a.width
+			chosen = append(chosen, uint32(s))
+		}
+	}
+	return chosen
+}
+
 // fill makes the rows of the table.
-func (a *Automaton) fill() {
+func (a *Automaton) fill(chosen []uint32) {
 	a.table = make([]uint32, a.limit)
-	for s := range a.rows {
-		row := a.table[s*a.width : (s+1)*a.width]
+	for _, s := range chosen {
+		row := a.table[a.row[s]:][:a.width]
 		if s != 0 {
-			copy(row, a.table[a.fail[s]*a.width:])
+			copy(row, a.table[a.row[a.fail[s]]:])
 		}
 		for k := a.child[s]; k < a.child[s+1]; k++ {
 			row[a.label[k]] = a.entry(k)

@@ -47,8 +47,28 @@ func (b *ByteSet) within(o *ByteSet) bool {
 // Presence returns the set of bytes that occur in s.
 func Presence(s string) ByteSet {
 	var b ByteSet
+	var seen byte
+	low, high := uint64(0), uint64(0)
 	for i := 0; i < len(s); i++ {
-		b.Add(s[i])
+		c := s[i]
+		seen |= c
+		low |= single[c][0]
+		high |= single[c][1]
 	}
+	if seen >= 0x80 {
+		for i := 0; i < len(s); i++ {
+			b.Add(s[i])
+		}
+	}
+	b[0], b[1] = low, high
 	return b
 }
+
+// single is, of each byte, the first two words of the set of that byte alone:
+// to look them up is faster than to shift.
+var single = func() (t [256][2]uint64) {
+	for c := range 128 {
+		t[c][c>>6] = 1 << (c & 63)
+	}
+	return t
+}()

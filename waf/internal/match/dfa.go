@@ -45,8 +45,8 @@ type states struct {
 // A table has these bytes at most, as much again for the keys, and some rows
 // in any case.
 const (
-	maxRowBytes = 1 << 15
-	maxKeyBytes = 1 << 15
+	maxRowBytes = 24 << 10
+	maxKeyBytes = 16 << 10
 	minRows     = 16
 	perKey      = 64 // what a key costs besides its length
 )
@@ -138,15 +138,16 @@ func (d *dfa) row(t *table, key string) (*table, int32) {
 		return t, row
 	}
 	rows := len(t.next) / d.width
+	most := max(minRows, maxRowBytes/4/d.width)
 	switch {
-	case t.size+len(key) > maxKeyBytes, len(t.keys) == rows && 2*rows*d.width*4 > maxRowBytes:
+	case t.size+len(key) > maxKeyBytes, len(t.keys) == most:
 		t = d.newTable()
 		if row, ok := t.rows[key]; ok {
 			d.cur.Store(t)
 			return t, row
 		}
 	case len(t.keys) == rows:
-		longer := make([]int32, 2*len(t.next))
+		longer := make([]int32, min(2*rows, most)*d.width)
 		copy(longer, t.next) // nobody writes to t now
 		t = &table{next: longer, start: t.start, states: t.states}
 	}

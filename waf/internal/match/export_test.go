@@ -14,8 +14,11 @@ func (r *Regexp) Tree() *syntax.Regexp {
 // HasDFA tells whether the pattern is small enough for an automaton.
 func (r *Regexp) HasDFA() bool { return r.dfa != nil }
 
-// Size is the bytes that the states of the automaton take, and their number.
-func (r *Regexp) Size() (bytes, states int) {
+// MaxSize is the most that the states of an automaton take.
+const MaxSize = maxRowBytes + maxKeyBytes
+
+// Size is the bytes that the states of the automaton take.
+func (r *Regexp) Size() int {
 	t := r.dfa.cur.Load()
-	return len(t.next)*4 + 2*t.size, len(t.keys) - 1
+	return len(t.next)*4 + t.size
 }

@@ -1,6 +1,8 @@
 package match
 
 import (
+	"cmp"
+	"math/bits"
 	"regexp/syntax"
 	"slices"
 	"unicode"
@@ -73,29 +75,30 @@ func (d deriver) either(nodes []*syntax.Regexp) []ByteSet {
 // rarest returns the rarest sets in order, without those that hold another
 // whole: who has a byte of that has a byte of them, too.
 func rarest(all []ByteSet) []ByteSet {
-	slices.SortStableFunc(all, func(a, b ByteSet) int {
-		switch la, lb := a.likelihood(), b.likelihood(); {
-		case la < lb:
-			return -1
-		case la > lb:
-			return 1
-		}
-		return 0
-	})
+	type weighed struct {
+		set    *ByteSet
+		weight float64
+	}
+	list := make([]weighed, len(all))
+	for i := range all {
+		list[i] = weighed{&all[i], all[i].likelihood()}
+	}
+	slices.SortStableFunc(list, func(a, b weighed) int { return cmp.Compare(a.weight, b.weight) })
 	var few []ByteSet
-	for _, b := range all {
-		if len(few) < maxNeeds && !slices.ContainsFunc(few, func(f ByteSet) bool { return f.within(&b) }) {
-			few = append(few, b)
+	for _, w := range list {
+		if len(few) < maxNeeds && !slices.ContainsFunc(few, func(f ByteSet) bool { return f.within(w.set) }) {
+			few = append(few, *w.set)
 		}
 	}
 	return few
 }
 
+// likelihood is about how likely it is that a character is in the set.
 func (b *ByteSet) likelihood() float64 {
 	total := 0.0
-	for c := range 256 {
-		if b.Has(byte(c)) {
-			total += likelihood(byte(c))
+	for i, w := range b {
+		for ; w != 0; w &= w - 1 {
+			total += likelihood(byte(i<<6 | bits.TrailingZeros64(w)))
 		}
 	}
 	return total

@@ -32,10 +32,18 @@ type deriver struct {
 	bytes bool // characters are single bytes
 }
 
+// maxCost is from where on literals are so likely met that it is no use to
+// look for them.
+const maxCost = .02
+
 func requirement(tree *syntax.Regexp, bytes bool) Requirement {
 	d := deriver{bytes}
+	lits := minimal(d.derive(tree).required())
+	if cost(lits) > maxCost {
+		lits = nil
+	}
 	return Requirement{
-		Literals: minimal(d.derive(tree).required()),
+		Literals: lits,
 		Needs:    d.needed(tree),
 		Bytes:    bytes,
 	}
