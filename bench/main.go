@@ -2,6 +2,10 @@
 // processes per request and how long its clients wait, in interleaved rounds
 // of one run, with medians and the spread. `make bench` runs it.
 //
+// First it compares the engines alone, in process: what Merlon's WAF and what
+// Coraza needs to judge a request, garbage collection included and the reading
+// of the request taken off.
+//
 // Every gateway listens on loopback in clear text, keeps its connections, logs
 // no requests but those it refuses, and passes to the same small backend. It is
 // pinned to one core; the load and the backend to another, where there is one.
@@ -16,6 +20,7 @@
 // libnginx-mod-http-modsecurity modsecurity-crs).
 //
 //	go run ./bench -rounds 5 -seconds 2 -only merlon,bare -mix repeat
+//	go run ./bench -only engine
 package main
 
 import (
@@ -41,13 +46,13 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) > 2 && strings.HasPrefix(os.Args[1], "serve-") {
-		exit(serveAs(os.Args[1:]))
+	if len(os.Args) > 3 && (os.Args[1] == engineName || strings.HasPrefix(os.Args[1], "serve-")) {
+		exit(runAs(os.Args[1:]))
 	}
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the median is shown")
 	seconds := flag.Float64("seconds", 1, "length of each measurement")
-	only := flag.String("only", "", "only these gateways, by the beginning of their names, separated by commas")
+	only := flag.String("only", "", "only these gateways, or the engine, by the beginning of their names, separated by commas")
 	mix := flag.String("mix", "fresh", "fresh: every request differs; repeat: one is sent over and over")
 	flag.StringVar(&o.merlon, "merlon", "", "measure this program instead of building it")
 	flag.Parse()
@@ -74,6 +79,14 @@ func exit(err error) {
 }
 
 func run(ctx context.Context, o options) error {
+	if wanted(o.only, engineName) {
+		if err := runEngines(ctx, o); err != nil {
+			return err
+		}
+		if len(o.only) == 1 {
+			return nil
+		}
+	}
 	dir, err := os.MkdirTemp("", "merlon-bench-")
 	if err != nil {
 		return err
@@ -91,7 +104,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if len(b.peers) == 0 {
-		return fmt.Errorf("no gateway is called %s", strings.Join(o.only, " or "))
+		return fmt.Errorf("no gateway can be measured: %s", strings.Join(append(b.missing, o.only...), "; "))
 	}
 	runtime.GOMAXPROCS(1) // like the core
 	pin(os.Getpid(), loadCore())

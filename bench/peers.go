@@ -54,7 +54,7 @@ func (b *bench) start() (err error) {
 		return err
 	}
 	addr := freeAddr()
-	if b.backend, err = b.launch("backend", addr, b.self, "serve-backend", addr); err != nil {
+	if b.backend, err = b.launch("backend", addr, b.self, "serve-backend", addr, ""); err != nil {
 		return err
 	}
 	pin(b.backend.pid, loadCore())

@@ -149,7 +149,7 @@ func (r *report) compare(title string, list []comparison) {
 
 // spread is the median with the least and the most.
 func spread(v []float64) string {
-	slices.Sort(v)
+	v = slices.Sorted(slices.Values(v))
 	digits := 0
 	if math.Abs(v[len(v)/2]) < 10 {
 		digits = 2

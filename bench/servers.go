@@ -9,14 +9,14 @@ import (
 	"strings"
 	"time"
 
-	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
-	"github.com/corazawaf/coraza/v3"
 	corazahttp "github.com/corazawaf/coraza/v3/http"
 )
 
-// serveAs is what the program is when it starts itself as a server.
-func serveAs(args []string) error {
+// runAs is what the program is when it starts itself as another process.
+func runAs(args []string) error {
 	switch args[0] {
+	case engineName:
+		return measureEngines(args[1:])
 	case "serve-backend":
 		return serveBackend(args[1])
 	case "serve-bare":
@@ -49,13 +49,7 @@ func bareProxy(backend string) http.Handler {
 // serveCoraza is the bare proxy behind Coraza's own middleware: requests and
 // answers by the whole CRS, with its prefilter, and nothing logged.
 func serveCoraza(addr, backend string) error {
-	waf, err := coraza.NewWAF(coraza.NewWAFConfig().WithRootFS(coreruleset.FS).WithDirectives(`
-Include @coraza.conf-recommended
-SecRuleEngine On
-SecAuditEngine Off
-SecRxPreFilter On
-Include @crs-setup.conf.example
-Include @owasp_crs/*.conf`))
+	waf, err := newCoraza("SecRxPreFilter On")
 	if err != nil {
 		return err
 	}
