@@ -64,6 +64,9 @@ func describe(v message.Verdict, where func(message.Spot) string) []merlon.Findi
 	if v.Threshold > 0 && v.Score > 0 {
 		out = append(out, merlon.Finding{Rule: "score", Value: fmt.Sprintf("%d of %d", v.Score, v.Threshold), Message: "anomaly score and the threshold"})
 	}
+	if v.Differs != "" {
+		out = append(out, differs(v))
+	}
 	return out
 }
 

@@ -40,8 +40,8 @@ func (g *Guard) judgeResponse(x message.Exchange, res *http.Response) merlon.Dec
 		d.Remedy = remedy(v)
 		return d
 	}
-	d := merlon.Pass(ResponseClean)
-	d.Findings = s.findings()
+	d := passed(ResponseClean, v)
+	d.Findings = append(d.Findings, s.findings()...)
 	return d
 }
 

@@ -71,11 +71,12 @@ func TestOwnRuleRemedy(t *testing.T) {
 
 func TestMistakesInRules(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown directive", "SecRuleEngine On\n\n# x\nSecNonsense On\n", `:4": unknown directive "secnonsense"`},
-		{"bad pattern", "SecRule ARGS \"@rx (\" \\\n  \"id:1,phase:2,pass\"\n", `:1": failed to compile the directive "secrule"`},
-		{"unknown variable", "\nSecRule NOTHING \"@rx x\" \"id:1,phase:2,pass\"", `:2": failed`},
+		{"unknown directive", "SecRuleEngine On\n\n# x\nSecNonsense On\n", `:4": SecNonsense: there is no such directive`},
+		{"bad pattern", "SecRule ARGS \"@rx (\" \\\n  \"id:1,phase:2,pass\"\n", `:1": SecRule: @rx: error parsing regexp`},
+		{"unknown variable", "\nSecRule NOTHING \"@rx x\" \"id:1,phase:2,pass\"", `:2": SecRule: there is no variable "NOTHING"`},
 		{"number taken", `SecRule ARGS "@rx x" "id:942100,phase:2,pass"`, `:1": `},
 		{"not finished", "SecRule ARGS \"@rx x\" \\\n", `:1": the directive is not finished`},
+		{"only Coraza", `SecRule ARGS "@inspectFile /bin/true" "id:1,phase:2,pass"`, `:1": SecRule: `},
 		{"missing include", "Include nothing.conf", `:1": `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,6 +98,10 @@ func TestMistakesInRules(t *testing.T) {
 				}
 			}
 		})
+	}
+	_, err := waf.New(waf.Config{Rules: []string{rulesFile(t, "own.conf", `SecAction "id:1,phase:1,pass,setenv:'X=1'"`)}})
+	if err == nil || !strings.Contains(err.Error(), "engine: coraza can run it") {
+		t.Errorf("%v", err)
 	}
 	if _, err := waf.New(waf.Config{Rules: []string{"/nowhere/x.conf"}}); err == nil || !strings.Contains(err.Error(), `rules[0] "/nowhere/x.conf"`) {
 		t.Errorf("%v", err)

@@ -17,7 +17,6 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/waf/internal/body"
-	"github.com/merlon-dev/merlon/waf/internal/coraza"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
@@ -88,9 +87,25 @@ type Config struct {
 	//
 	//	ignore_responses: true
 	IgnoreResponses bool `yaml:"ignore_responses,omitempty"`
+	// Engine is what evaluates the rules: native, or coraza, which also runs
+	// rules that native does not know, at a hundred times the cost. Default
+	// native. Example:
+	//
+	//	engine: coraza
+	Engine string `yaml:"engine,omitempty"`
+	// Verify is the share of requests that are judged by both engines. If they
+	// disagree, the stricter verdict holds, and the event and the metric
+	// merlon_monitored_total say so by the reason verdicts-differ. From 0 to 1;
+	// needs the native engine. Default 0. Example:
+	//
+	//	verify: 0.01
+	Verify float64 `yaml:"verify,omitempty"`
 }
 
 const (
+	// VerdictsDiffer: the request passes, but the two engines that were asked
+	// do not agree in which rules it matched (see verify). Please report it.
+	VerdictsDiffer merlon.Reason = "verdicts-differ"
 	// Clean: no rule matched, or too few to reach the threshold.
 	Clean merlon.Reason = "clean"
 	// Attack: the request looks like an attack; its anomaly score reached the
@@ -157,6 +172,14 @@ func New(c Config) (*Guard, error) {
 	between("threshold", c.Threshold, 1, 1_000_000)
 	between("outbound_threshold", c.OutboundThreshold, 1, 1_000_000)
 	between("arguments", c.Arguments, 1, maxArguments)
+	if c.Engine != nativeEngine && c.Engine != corazaEngine {
+		errs = append(errs, merlon.BadSetting("engine", c.Engine, "must be native or coraza"))
+	}
+	if !(c.Verify >= 0 && c.Verify <= 1) {
+		errs = append(errs, merlon.BadSetting("verify", strconv.FormatFloat(c.Verify, 'g', -1, 64), "must be from 0 to 1"))
+	} else if c.Verify > 0 && c.Engine == corazaEngine {
+		errs = append(errs, merlon.BadSetting("verify", strconv.FormatFloat(c.Verify, 'g', -1, 64), "needs engine: native; coraza is what it compares with"))
+	}
 	if c.Limit < merlon.KiB || c.Limit > maxLimit {
 		errs = append(errs, merlon.BadSetting("limit", c.Limit.String(), "must be from 1KiB to "+maxLimit.String()))
 	}
@@ -178,7 +201,7 @@ func (g *Guard) load(c Config) error {
 	if err != nil {
 		return err
 	}
-	engine, err := coraza.New(rules)
+	engine, err := newEngine(c, rules)
 	if err != nil {
 		return err
 	}
@@ -187,7 +210,7 @@ func (g *Guard) load(c Config) error {
 		return err
 	}
 	if changes := x.sources(); len(changes) > 0 {
-		if engine, err = coraza.New(append(rules, changes...)); err != nil {
+		if engine, err = newEngine(c, append(rules, changes...)); err != nil {
 			return err
 		}
 	}
@@ -207,6 +230,9 @@ func (c Config) withDefaults() Config {
 	or(&c.Arguments, defaultArguments)
 	if c.Limit == 0 {
 		c.Limit = defaultLimit
+	}
+	if c.Engine == "" {
+		c.Engine = nativeEngine
 	}
 	return c
 }
@@ -238,8 +264,8 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if v.Deny {
 		return g.denied(m, v)
 	}
-	d2 := merlon.Pass(Clean)
-	d2.Findings = seen.findings()
+	d2 := passed(Clean, v)
+	d2.Findings = append(d2.Findings, seen.findings()...)
 	return d2
 }
 

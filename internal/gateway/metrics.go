@@ -18,11 +18,11 @@ import (
 type Metrics struct {
 	Registry *prometheus.Registry
 
-	requests *prometheus.CounterVec
-	latency  *prometheus.HistogramVec
-	reloads  *prometheus.CounterVec
-	current  *atomic.Pointer[Gateway]
-	log      *ledger.Log
+	requests, monitored *prometheus.CounterVec
+	latency             *prometheus.HistogramVec
+	reloads             *prometheus.CounterVec
+	current             *atomic.Pointer[Gateway]
+	log                 *ledger.Log
 }
 
 // NewMetrics returns the metrics of a process; log may be nil.
@@ -31,6 +31,9 @@ func NewMetrics(log *ledger.Log, version string) *Metrics {
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "merlon_requests_total", Help: "Requests by what became of them; guard and reason are empty for those that passed.",
 	}, []string{"site", "route", "guard", "reason", "status"})
+	m.monitored = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "merlon_monitored_total", Help: "Refusals that were recorded but not obeyed.",
+	}, []string{"site", "route", "guard", "reason"})
 	m.latency = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "merlon_request_duration_seconds", Help: "Time from a request's header to the end of its answer.",
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -42,7 +45,7 @@ func NewMetrics(log *ledger.Log, version string) *Metrics {
 		Name: "merlon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.Registry.MustRegister(m.requests, m.latency, m.reloads, build, (*gauges)(m),
+	m.Registry.MustRegister(m.requests, m.monitored, m.latency, m.reloads, build, (*gauges)(m),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -53,9 +56,11 @@ func (m *Metrics) request(r *merlon.Request, o merlon.Outcome, took time.Duratio
 	}
 	reason := ""
 	for _, v := range r.Verdicts() {
-		if !v.Decision.Passed() {
+		if v.Decision.Monitored && v.Decision.Effect != merlon.Allow {
+			m.monitored.WithLabelValues(r.Site, r.Route, v.Guard, string(v.Decision.Reason)).Inc()
+		}
+		if reason == "" && !v.Decision.Passed() {
 			reason = string(v.Decision.Reason)
-			break
 		}
 	}
 	m.requests.WithLabelValues(r.Site, r.Route, o.Guard, reason, strconv.Itoa(o.Status)).Inc()

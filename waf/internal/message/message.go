@@ -73,6 +73,8 @@ type Verdict struct {
 	// Fired are the numbers of all rules that matched and did anything that a
 	// verdict can depend on, in order. Engines are compared by it.
 	Fired []int
+	// Differs says how the verdicts of two engines differ, where two were asked.
+	Differs string
 }
 
 // A Hit is a rule that matched and had a say in the verdict.

@@ -1,0 +1,184 @@
+// Package oracle asks the native engine and Coraza about the same message and
+// tells where their answers differ.
+//
+// Coraza is right by definition, but does not always agree with itself: it
+// goes through the values of a message in random order, and rules that look at
+// the last of them see another one each time. The native engine is held to
+// agree with one of several runs. An answer is what a verdict says, and which
+// rules that it can depend on fired; logs are not compared.
+package oracle
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/merlon-dev/merlon/waf/internal/engine"
+	"github.com/merlon-dev/merlon/waf/internal/message"
+)
+
+// Runs is how often Coraza is asked before a difference is one.
+const Runs = 10
+
+// An Outcome is what came of a comparison.
+type Outcome struct {
+	Clean   bool   // the native engine's screen found nothing in the request
+	Flagged bool   // rules that a verdict can depend on fired in Coraza
+	Runs    int    // how often Coraza had to be asked
+	Diff    string // empty if there is no difference; names no values
+}
+
+// Missed reports the one kind of difference that lets an attack through: the
+// screen found nothing, although rules fire.
+func (o Outcome) Missed() bool { return o.Clean && o.Flagged && o.Diff != "" }
+
+// Compare asks both engines about a request and, if it is not nil and the
+// request was not denied, an answer to it.
+func Compare(native *engine.Engine, reference message.Engine, m *message.Request, a *message.Response) (Outcome, error) {
+	var o Outcome
+	ours, clean, err := ask(native, m, a)
+	if err != nil {
+		return o, fmt.Errorf("native: %w", err)
+	}
+	o.Clean = clean
+	first := ""
+	for o.Runs = 1; ; o.Runs++ {
+		theirs, _, err := ask(reference, m, a)
+		if err != nil {
+			return o, fmt.Errorf("coraza: %w", err)
+		}
+		o.Flagged = o.Flagged || len(visible(native, theirs[0].Fired)) > 0
+		diff := difference(native, &ours, &theirs)
+		if diff == "" {
+			return o, nil
+		}
+		if first == "" {
+			first = diff
+		}
+		if o.Runs == Runs {
+			o.Diff = first
+			return o, nil
+		}
+	}
+}
+
+// verdicts are those about a request and its answer.
+type verdicts [2]message.Verdict
+
+// ask asks one engine, and whether it found the request clean at once.
+func ask(e message.Engine, m *message.Request, a *message.Response) (v verdicts, clean bool, err error) {
+	x, judged, err := e.Request(m)
+	if err != nil {
+		return v, false, err
+	}
+	defer x.Close()
+	v[0] = judged
+	if s, ok := x.(interface{ Clean() bool }); ok {
+		clean = s.Clean()
+	}
+	if a != nil && !judged.Deny {
+		v[1], err = x.Response(a)
+	}
+	return v, clean, err
+}
+
+// difference says where two answers differ, of which the first is the native
+// engine's; empty if nowhere.
+func difference(e *engine.Engine, ours, theirs *verdicts) string {
+	var out []string
+	for i, which := range []string{"request", "answer"} {
+		out = append(out, compare(e, which, &ours[i], &theirs[i])...)
+	}
+	return strings.Join(out, "; ")
+}
+
+func compare(e *engine.Engine, which string, ours, theirs *message.Verdict) []string {
+	var out []string
+	add := func(what string, a, b any) {
+		out = append(out, fmt.Sprintf("%s: %s %v, Coraza %v", which, what, a, b))
+	}
+	if ours.Deny != theirs.Deny || ours.By != theirs.By {
+		add("denied by", ours.By, theirs.By)
+	}
+	if ours.Score != theirs.Score || ours.Threshold != theirs.Threshold {
+		add("score", fmt.Sprint(ours.Score, "/", ours.Threshold), fmt.Sprint(theirs.Score, "/", theirs.Threshold))
+	}
+	if a, b := visible(e, ours.Fired), visible(e, theirs.Fired); !slices.Equal(a, b) {
+		add("rules", a, b)
+	}
+	if len(ours.Hits) != len(theirs.Hits) {
+		add("hits", hitRules(ours.Hits), hitRules(theirs.Hits))
+		return out
+	}
+	a, b := sorted(ours.Hits), sorted(theirs.Hits)
+	for i := range a {
+		if what := hitDifference(&a[i], &b[i]); what != "" {
+			add(fmt.Sprintf("hit of rule %d: %s", a[i].Rule, what), describe(a[i]), describe(b[i]))
+		}
+	}
+	return out
+}
+
+// visible are the rules of a list that verdicts must name, in order of number.
+func visible(e *engine.Engine, fired []int) []int {
+	var out []int
+	for _, id := range fired {
+		if e.Visible(id) {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func hitRules(list []message.Hit) []int {
+	var out []int
+	for _, h := range list {
+		out = append(out, h.Rule)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func sorted(list []message.Hit) []message.Hit {
+	return slices.SortedStableFunc(slices.Values(list), func(a, b message.Hit) int { return cmp.Compare(a.Rule, b.Rule) })
+}
+
+// hitDifference says in what two hits differ. Spots are sets: Coraza finds
+// them in random order.
+func hitDifference(a, b *message.Hit) string {
+	switch {
+	case a.Rule != b.Rule:
+		return "rule"
+	case a.Score != b.Score:
+		return "score"
+	case a.Message != b.Message:
+		return "message"
+	case !slices.Equal(spots(a), spots(b)):
+		return "spots"
+	}
+	return ""
+}
+
+func spots(h *message.Hit) []message.Spot {
+	return slices.Compact(slices.SortedFunc(slices.Values(h.Spots), func(a, b message.Spot) int {
+		head := 0
+		if a.Head != b.Head {
+			head = 1
+			if a.Head {
+				head = -1
+			}
+		}
+		return cmp.Or(head, cmp.Compare(a.Target, b.Target), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Value, b.Value))
+	}))
+}
+
+// describe names a hit and its spots, but not the values: they may be secret.
+func describe(h message.Hit) string {
+	s := fmt.Sprintf("%d+%d", h.Rule, h.Score)
+	for _, p := range spots(&h) {
+		s += fmt.Sprintf(" %s:%.60q", p.Target, p.Name)
+	}
+	return s
+}
