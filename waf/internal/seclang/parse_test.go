@@ -138,10 +138,15 @@ func TestRelativeNames(t *testing.T) {
 	}
 }
 
-func TestAddressLines(t *testing.T) {
-	rs := parse(t, ownFiles, seclang.Source{Text: `SecRule REMOTE_ADDR "@ipMatchFromFile nets.data" "id:1"`})
-	if got := strings.Join(rs.Rules[0].Links[0].Op.Lines, "|"); got != "192.0.2.0/24|2001:db8::1|198.51.100.7" {
-		t.Error(got)
+func TestEntries(t *testing.T) {
+	rs := parse(t, ownFiles, seclang.Source{Text: `SecRule REMOTE_ADDR "@ipMatchFromFile nets.data" "id:1"
+SecDataset nets ` + "`\n192.0.2.1\n# no\n198.51.100.7,::1\n`" + `
+SecRule REMOTE_ADDR "@ipMatchFromDataset nets" "id:2"
+SecRule REMOTE_ADDR "@pmFromDataset nets" "id:3"`})
+	for i, want := range []string{"192.0.2.0/24|2001:db8::1|198.51.100.7", "192.0.2.1|198.51.100.7|::1", "192.0.2.1|198.51.100.7,::1"} {
+		if got := strings.Join(rs.Rules[i].Links[0].Op.Lines, "|"); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
 	}
 }
 
