@@ -2,6 +2,7 @@ package record
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/merlon-dev/merlon/ledger"
@@ -77,6 +78,9 @@ func (r *redactor) value(name, value string) string {
 
 // text masks the secrets in s; all of it if they are percent-encoded.
 func text(s string) string {
+	if len(s) < 10 && !strings.ContainsAny(s, "=:%") {
+		return s // no secret that can be told is so short
+	}
 	out := ledger.Mask(s, mask)
 	if plain := ledger.Unescape(out); plain != out && holdsSecret(plain) {
 		return mask(s)
@@ -88,19 +92,24 @@ func holdsSecret(s string) bool { return ledger.Mask(s, mask) != s }
 
 // hid reports whether what a guard saw in this part of the request was masked.
 // Parts are written in words: `query parameter "q"`, `cookie "id"`, `request
-// line`.
+// line`. It would rather say so once too often.
 func (r *redactor) hid(part string) bool {
-	_, rest, quoted := strings.Cut(part, `"`)
-	if header, ok := strings.CutPrefix(part, "header "); ok && !quoted {
+	if part == "" { // a score
+		return false
+	}
+	if header, ok := strings.CutPrefix(part, "header "); ok && !strings.HasPrefix(header, `"`) {
 		return r.names[strings.ToLower(header)]
-	} else if !quoted {
+	}
+	i := strings.IndexByte(part, '"')
+	if i < 0 {
 		return r.any
 	}
-	name := strings.ToLower(strings.TrimSuffix(rest, `"`))
-	if r.names[name] {
-		return true
+	name, err := strconv.Unquote(part[i:])
+	if err != nil || strings.HasSuffix(name, "…") { // shortened
+		return r.any || strings.Contains(part, "cookie")
 	}
-	return r.names[name[strings.LastIndexByte(name, '.')+1:]] // of a JSON field, the last name is remembered
+	name = strings.ToLower(name)
+	return r.names[name] || r.names[name[strings.LastIndexByte(name, '.')+1:]] // of a JSON field, the last name is remembered
 }
 
 // target masks the secrets in a request target, or another address.
@@ -190,12 +199,12 @@ func (r *redactor) cookies(s string) string {
 	all := strings.Split(s, ";")
 	for i, c := range all {
 		name, value, ok := strings.Cut(c, "=")
+		r.names[strings.ToLower(strings.TrimSpace(name))] = true
 		if !ok {
-			name, value = "", c
+			value = c // some take it for a name, others for a value
 		}
 		trimmed := strings.TrimLeft(value, " ")
 		space := value[:len(value)-len(trimmed)]
-		r.names[strings.ToLower(strings.TrimSpace(name))] = true
 		all[i] = space + mask(trimmed)
 		if ok {
 			all[i] = name + "=" + all[i]

@@ -127,11 +127,15 @@ func TestARefusalForWhatIsNotRecordedIsMarked(t *testing.T) {
 		`request line`:              true, // it holds the token
 		`name of the cookie "sid"`:  true,
 		`JSON field "a.b.password"`: true,
+		`form field "us\"er"`:       false,
+		`name of the cookie "a\"b"`: true,
+		`cookie "aaaaa…"`:           true,
+		``:                          false,
 	} {
 		hr := request("POST", "/?q=1&token=k1", "application/x-www-form-urlencoded", "user=ann&password=x1")
-		hr.Header.Set("Cookie", "sid=1")
+		hr.Header.Set("Cookie", `sid=1; A"b`)
 		hr.Header.Set("Authorization", "Bearer x")
-		e := redacted(t, hr, record.Outcome{Guard: "waf", Findings: []record.Finding{{"score", ""}, {"1", part}}[1:]})
+		e := redacted(t, hr, record.Outcome{Guard: "waf", Findings: []record.Finding{{"score", ""}, {"1", part}}})
 		if e.Outcome.Hidden != want {
 			t.Errorf("%s: hidden %t", part, e.Outcome.Hidden)
 		}
