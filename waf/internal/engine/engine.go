@@ -49,6 +49,7 @@ type Engine struct {
 	score, threshold       [2]int // slots of the scores of requests and answers, and of their thresholds
 	nodes                  []node // transformation chains, as a tree
 	checks                 int
+	structure              [5]structure // by phase
 	pool                   sync.Pool
 	requestAll, respondAll bool // evaluate even what is clean
 }
@@ -66,6 +67,17 @@ type node struct {
 	changes match.ByteSet // bytes without any of which the whole chain changes nothing
 	folds   bool          // but letters to lower case
 }
+
+// structure is what folding made of the rules of a phase.
+type structure struct {
+	loaded    int // rules
+	constant  int // that depend on the configuration only
+	derived   int // that depend on what others did to TX only
+	dependent int // that depend on the message
+}
+
+// unreached are the rules that are always skipped, or removed.
+func (s structure) unreached() int { return s.loaded - s.constant - s.derived - s.dependent }
 
 // New compiles a rule set. An error is a *seclang.Error for a rule that this
 // engine cannot evaluate, although Coraza can.

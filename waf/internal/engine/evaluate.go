@@ -32,6 +32,7 @@ type evaluation struct {
 
 	matched                 []pair // MATCHED_VARS of the rule
 	matchedVar, matchedName string
+	said                    string  // the message of the rule, once it is known
 	entries                 []entry // values of the target under evaluation
 	caps                    operator.Captures
 
@@ -75,6 +76,7 @@ type cut struct {
 type firing struct {
 	rule     *rule
 	from, to int // its spots
+	message  string
 }
 
 type spot struct {
@@ -144,6 +146,7 @@ func (t *transaction) evaluate(phase int) {
 // It returns whether the whole rule matched.
 func (t *transaction) runRule(r *rule, probe bool) bool {
 	t.matched = t.matched[:0]
+	t.said = ""
 	from := len(t.spots)
 	for i, l := range r.links {
 		if !t.runLink(r, i, l, nil) {
@@ -182,7 +185,10 @@ func (t *transaction) act(r *rule, from int) {
 	if deny {
 		t.denied, t.by = true, r.id
 	}
-	t.fired = append(t.fired, firing{r, from, len(t.spots)})
+	if len(r.links) > 1 && r.links[0].msg != nil && r.reports() {
+		t.said = t.expand(r.links[0].msg, r)
+	}
+	t.fired = append(t.fired, firing{r, from, len(t.spots), t.said})
 }
 
 // runLink evaluates one condition. With only, it looks at that value alone.
@@ -279,11 +285,14 @@ func (t *transaction) accepts(l *link, val, arg string) bool {
 func (t *transaction) match(r *rule, level int, l *link, e entry) {
 	t.matchedVar = e.val
 	t.matchedName = e.v.String()
+	if e.v == seclang.XML {
+		t.matchedName = seclang.RequestXML.String() // as Coraza calls both
+	}
 	if e.key != "" {
 		t.matchedName = t.concat(t.matchedName, ":", e.key)
 	}
 	t.matched = append(t.matched, pair{t.matchedName, e.val})
-	if r.scores > 0 || r.Disruptive != seclang.Pass {
+	if r.reports() {
 		t.spots = append(t.spots, spot{e, level})
 	}
 	for _, a := range l.acts {
@@ -293,7 +302,14 @@ func (t *transaction) match(r *rule, level int, l *link, e entry) {
 			t.setVar(&l.sets[a.n], r)
 		}
 	}
+	// A chain says what its end makes of the beginning.
+	if first := t.said == "" && (level > 0 || len(r.links) == 1); first && l.msg != nil && r.reports() {
+		t.said = t.expand(l.msg, r)
+	}
 }
+
+// reports reports whether verdicts describe a rule's matches.
+func (r *rule) reports() bool { return r.scores > 0 || r.Disruptive != seclang.Pass }
 
 // setVar sets a TX variable.
 func (t *transaction) setVar(s *setVar, r *rule) {

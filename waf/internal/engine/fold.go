@@ -80,19 +80,30 @@ func (e *Engine) fold() error {
 // phase folds one phase.
 func (f *folder) phase(phase int) error {
 	f.t.phase = phase
-	static, perhaps, ghost := 0, 0, 0 // places up to which rules are skipped always, by some message, without any message
+	static, ghost := 0, 0 // places up to which rules are skipped always, and without any message
+	var perhaps []int     // places up to which they are skipped by some message
 	var ops []op
+	count := &f.e.structure[phase]
 	for _, r := range f.e.rules {
-		if r.Phase != phase || r.order < static || f.gone[r.index] {
+		if r.Phase != phase {
+			continue
+		}
+		count.loaded++
+		if r.order < static || f.gone[r.index] {
 			continue
 		}
 		before := slices.Clone(f.t.tx)
 		dep, fires := f.try(r, r.order >= ghost)
+		count.add(dep)
 		assign := difference(before, f.t.tx)
-		doubtful := r.order < perhaps || f.isLoose(r)
+		perhaps = slices.DeleteFunc(perhaps, func(to int) bool { return to <= r.order })
+		doubtful := len(perhaps) > 0 || f.isLoose(r)
 		switch {
 		case dep == onConstants && !fires && len(assign) == 0:
 			continue // whatever else happens
+		case dep == onConstants && onlySkips(r) && !f.isLoose(r) && (len(perhaps) == 0 || slices.Min(perhaps) >= r.skipTo):
+			static = max(static, r.skipTo) // what skips this one skips the same rules
+			continue
 		case dep == onConstants && !doubtful && harmless(r, fires):
 			if fires {
 				static = max(static, r.skipTo)
@@ -126,10 +137,23 @@ func (f *folder) phase(phase int) error {
 		f.remember(r)
 		ops = append(ops, op{order: r.order, rule: r})
 		f.taint(r)
-		perhaps = max(perhaps, r.skipTo)
+		if r.skipTo > 0 {
+			perhaps = append(perhaps, r.skipTo)
+		}
 	}
 	f.e.phases[phase] = ops
 	return nil
+}
+
+func (s *structure) add(d dependence) {
+	switch d {
+	case onConstants:
+		s.constant++
+	case onTX:
+		s.derived++
+	case onMessage:
+		s.dependent++
+	}
 }
 
 // demand has every message of a phase evaluated.
@@ -238,6 +262,11 @@ func harmless(r *rule, fires bool) bool {
 	return !(fires && r.Disruptive != seclang.Pass) && !slices.ContainsFunc(r.links, func(l *link) bool {
 		return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.name == "ruleEngine" || c.name == "requestBodyProcessor" })
 	})
+}
+
+// onlySkips reports a rule that does nothing but skip others.
+func onlySkips(r *rule) bool {
+	return r.Disruptive == seclang.Pass && r.skipTo > 0 && !slices.ContainsFunc(r.links, func(l *link) bool { return len(l.acts) > 0 || l.Capture })
 }
 
 // applyCtls removes rules and targets for every message.

@@ -57,6 +57,7 @@ func (t *transaction) forget() {
 	t.items = t.items[:0]
 	clear(t.span[:])
 	clear(t.scalar[:])
+	t.early = ""
 	clear(t.memo)
 	t.screening.forget()
 	t.evaluation.forget()

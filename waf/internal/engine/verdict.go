@@ -42,7 +42,7 @@ func protected(id int) bool {
 
 // hit describes a rule that matched, in memory of its own.
 func (t *transaction) hit(f firing) message.Hit {
-	h := message.Hit{Rule: f.rule.id}
+	h := message.Hit{Rule: f.rule.id, Message: strings.Clone(f.message)}
 	last := 0
 	for _, s := range t.spots[f.from:f.to] {
 		last = max(last, s.level)
@@ -53,12 +53,6 @@ func (t *transaction) hit(f firing) message.Hit {
 	for _, s := range t.spots[f.from:f.to] {
 		if s.level == last {
 			h.Score += f.rule.scores
-		}
-	}
-	for _, l := range f.rule.links {
-		if l.msg != nil {
-			h.Message = strings.Clone(t.expand(l.msg, f.rule))
-			break
 		}
 	}
 	return h
