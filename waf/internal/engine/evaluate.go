@@ -88,6 +88,7 @@ func (x *evaluation) forget() {
 	clear(x.extra)
 	clear(x.matched[:cap(x.matched)])
 	clear(x.entries[:cap(x.entries)])
+	clear(x.fired)
 	clear(x.spots)
 	clear(x.undo[:cap(x.undo)])
 	*x = evaluation{
