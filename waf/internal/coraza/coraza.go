@@ -228,7 +228,7 @@ func (x *exchange) fill(v *message.Verdict, it *types.Interruption, from int) {
 	}
 	for _, mr := range matched {
 		id := mr.Rule().ID()
-		score := x.engine.rules[id].Score
+		score := scoreOf(mr.Rule()) // with its chain, which New cannot see
 		if score == 0 && (id != v.By || ruleset.Scoring(id)) {
 			continue
 		}
