@@ -1,0 +1,218 @@
+package oracle_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/merlon-dev/merlon/test/corpus"
+	"github.com/merlon-dev/merlon/waf/internal/coraza"
+	"github.com/merlon-dev/merlon/waf/internal/engine"
+	"github.com/merlon-dev/merlon/waf/internal/message"
+	"github.com/merlon-dev/merlon/waf/internal/oracle"
+	"github.com/merlon-dev/merlon/waf/internal/oracle/traffic"
+	"github.com/merlon-dev/merlon/waf/internal/ruleset"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// full has every test compare everything. Otherwise they take samples.
+var full = os.Getenv("MERLON_FULL") != ""
+
+// sample is how many of n messages to compare, of few as a rule.
+func sample(n, few int) int {
+	if raced {
+		few = max(few/10, 1)
+	}
+	if full {
+		return n
+	}
+	return min(n, few)
+}
+
+// A pair is the two engines with the same rules.
+type pair struct {
+	native *engine.Engine
+	coraza *coraza.Engine
+}
+
+func newPair(src ...ruleset.Source) (pair, error) {
+	var list []seclang.Source
+	for _, s := range src {
+		list = append(list, seclang.Source{Name: s.Name, Text: s.Text})
+	}
+	rs, err := seclang.Parse(ruleset.Files{}, list...)
+	if err != nil {
+		return pair{}, err
+	}
+	var p pair
+	if p.native, err = engine.New(rs); err != nil {
+		return pair{}, err
+	}
+	p.coraza, err = coraza.New(src)
+	return p, err
+}
+
+// sources are the rules of a guard.
+func sources(level int, before, after string) []ruleset.Source {
+	return []ruleset.Source{
+		{Text: "Include @coraza.conf-recommended\nSecArgumentsLimit 1000\n" +
+			fmt.Sprintf("SecAction \"id:99000,phase:1,pass,nolog,t:none,setvar:'tx.blocking_paranoia_level=%d'\"\n", level) +
+			"SecRxPreFilter Off\nInclude @crs-setup.conf.example\n" + own},
+		{Text: before},
+		{Text: "Include @owasp_crs/*.conf"},
+		{Text: after},
+		{Text: "SecRuleEngine On\nSecAuditEngine Off\nSecRequestBodyAccess On\nSecResponseBodyAccess On\n"},
+	}
+}
+
+const own = `SecRule ARGUMENTS_LIMIT_REACHED "@eq 1" "id:99004,phase:1,t:none,log,deny,status:413,msg:'Too many arguments in the query'"
+SecRule URI_PARSE_ERROR "@eq 1" "id:99006,phase:1,t:none,log,deny,status:400,msg:'The request target cannot be parsed'"
+SecRule ARGS "@rx ^[\w.@+ -]{0,64}['\"\x60][\s)]*;?\s*(?:--[\s-]*|#\s*|/\*.*)$" \
+    "id:99101,phase:2,block,t:none,t:urlDecodeUni,msg:'SQL authentication bypass: a quote and a comment end the query',\
+    tag:'application-multi',tag:'attack-sqli',tag:'paranoia-level/1',severity:'CRITICAL',\
+    setvar:'tx.inbound_anomaly_score_pl1=+%{tx.critical_anomaly_score}'"
+`
+
+// levels are the engines with the CRS at paranoia levels 1 to 4, made when
+// they are first asked for.
+var levels [5]struct {
+	sync.Once
+	pair
+	err error
+}
+
+func crs(t testing.TB, level int) pair {
+	t.Helper()
+	l := &levels[level]
+	l.Do(func() { l.pair, l.err = newPair(sources(level, "", "")...) })
+	if l.err != nil {
+		t.Fatal(l.err)
+	}
+	return l.pair
+}
+
+// tests are the requests of the CRS's regression tests.
+var tests = sync.OnceValues(func() ([]named, error) {
+	list, err := corpus.CRS()
+	if err != nil {
+		return nil, err
+	}
+	return read(list)
+})
+
+// A named message is one to compare.
+type named struct {
+	id      string
+	request *message.Request
+	answer  *message.Response
+}
+
+func read(list []corpus.Request) ([]named, error) {
+	r, err := traffic.NewReader()
+	if err != nil {
+		return nil, err
+	}
+	var out []named
+	for _, c := range list {
+		hr, err := c.HTTP()
+		if err != nil {
+			continue // net/http answers it
+		}
+		m, err := r.Request(hr)
+		if err != nil {
+			continue // its framing is broken
+		}
+		out = append(out, named{c.ID, m, nil})
+	}
+	return out, nil
+}
+
+func crsTests(t testing.TB) []named {
+	t.Helper()
+	list, err := tests()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// A tally counts what came of comparisons.
+type tally struct {
+	n, flagged, clean, needless, unsteady, different, missed atomic.Int64
+}
+
+func (s *tally) String() string {
+	return fmt.Sprintf("%d messages: Coraza flags %d, screened clean %d, evaluated needlessly %d, Coraza unsteady %d, different %d, missed %d",
+		s.n.Load(), s.flagged.Load(), s.clean.Load(), s.needless.Load(), s.unsteady.Load(), s.different.Load(), s.missed.Load())
+}
+
+// compare compares n messages. The second time the native engine knows many
+// of the values.
+func (p pair) compare(t *testing.T, n int, message func(int) named) *tally {
+	t.Helper()
+	s := &tally{}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				p.one(t, s, message(i))
+			}
+		})
+	}
+	wg.Wait()
+	t.Log(s)
+	return s
+}
+
+const shown = 8
+
+func (p pair) one(t *testing.T, s *tally, c named) {
+	s.n.Add(1)
+	o, err := oracle.Compare(p.native, p.coraza, c.request, c.answer)
+	if err != nil {
+		t.Errorf("%s: %v", c.id, err)
+		return
+	}
+	count := func(n *atomic.Int64, yes bool) {
+		if yes {
+			n.Add(1)
+		}
+	}
+	count(&s.flagged, o.Flagged)
+	count(&s.clean, o.Clean)
+	count(&s.needless, !o.Clean && !o.Flagged)
+	count(&s.unsteady, o.Diff == "" && o.Runs > 1)
+	count(&s.missed, o.Missed())
+	if o.Diff != "" && s.different.Add(1) <= shown {
+		t.Errorf("%s: %s\n%s", c.id, o.Diff, show(c))
+	}
+	if o.Diff == "" && !again(p.native, c) {
+		s.different.Add(1)
+		t.Errorf("%s: the native engine says something else the second time\n%s", c.id, show(c))
+	}
+}
+
+// again reports whether the native engine says the same once more.
+func again(e *engine.Engine, c named) bool {
+	o, err := oracle.Compare(e, e, c.request, c.answer)
+	return err == nil && o.Diff == "" && o.Runs == 1
+}
+
+func show(c named) string {
+	var b strings.Builder
+	m := c.request
+	fmt.Fprintf(&b, "%s %s %s\n", m.Method, strconv.Quote(m.URI), m.Proto)
+	for _, h := range m.Header {
+		fmt.Fprintf(&b, "%q: %q\n", h.Name, h.Value)
+	}
+	fmt.Fprintf(&b, "%+v", m.Body)
+	if c.answer != nil {
+		fmt.Fprintf(&b, "\n%d %q %.2000q", c.answer.Status, c.answer.Header, c.answer.Body)
+	}
+	return b.String()
+}
