@@ -22,7 +22,7 @@ func TestTableIsBounded(t *testing.T) {
 	for _, expr := range hungry {
 		s := newSubject(t, expr)
 		rnd := rand.New(rand.NewPCG(1, 1))
-		for range 100 {
+		for range 50 {
 			s.check(t, randomText(rnd, "aaabbb b\nA", 200+rnd.IntN(400))+randomText(rnd, "abcé", 12))
 			if got := s.Size(); got > match.MaxSize {
 				t.Fatalf("%q: the states take %d bytes, want at most %d", expr, got, match.MaxSize)

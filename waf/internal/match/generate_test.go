@@ -22,7 +22,7 @@ func (g *generator) member(tree *syntax.Regexp) string {
 }
 
 func (g *generator) walk(n *syntax.Regexp) {
-	if len(g.out) > 400 {
+	if len(g.out) > 1500 {
 		return
 	}
 	switch n.Op {
