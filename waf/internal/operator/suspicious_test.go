@@ -134,28 +134,42 @@ func FuzzNumber(f *testing.F) {
 // What libinjection finds is suspicious.
 func TestSuspicious(t *testing.T) {
 	_, words := tables(t)
-	var pieces []string
+	var all []string
 	for w := range words {
-		pieces = append(pieces, strings.ToLower(w))
+		all = append(all, strings.ToLower(w))
 	}
-	slices.Sort(pieces)
-	short := strings.Fields(`1 2 1 1.5 .5 1e 1e5 1e- 1d 1f 0x 0xab 0b 0b1 a b foo user into outfile in not like and or union select from as is null
-		x.y . , : ; + - * / = < > ! ~ % ^ | & && || :: := @ @@ @a [ ] [a] { } ? ( ) ' " # -- /* */ $ $1 \ ſelect unıon é dbms_lock sys collate a_b int`)
-	short = append(short, "\x00", "\xa0", "\x01", "\n")
+	slices.Sort(all)
+	tokens := strings.Fields(`1 2 1 1.5 .5 1e 1e5 1e- 1d 1f 0x 0xab 0b 0b1 a b foo user into outfile in not like and or union select from as is null
+		x.y . , : ; + - * / = < > ! ~ % ^ | & && || :: := @ @@ @a [ ] [a] [] { } ? ( ) ' " # -- /* */ $ $1 \ ſelect unıon é dbms_lock sys collate a_b int`)
+	tokens = append(tokens, "\x00", "\xa0", "\x01", "\n")
+	inPhrases := strings.Fields(`1 a for update group by in boolean mode union all select into outfile current date not like is between and or null x`)
 	r := rand.New(rand.NewPCG(5, 6))
 	found, dull := 0, 0
-	for range 150_000 {
+	for n := range 150_000 {
 		var s strings.Builder
-		for range 1 + r.IntN(9) {
-			switch r.IntN(8) {
+		list := tokens
+		if n%3 == 1 { // more than libinjection reads, unless there is a quote
+			s.WriteString([]string{"a b 1 c d e ", "foo in a foo in b ", "a and b c d e "}[r.IntN(3)])
+		}
+		if n%3 == 2 {
+			list = inPhrases
+		}
+		for range 1 + r.IntN(10) {
+			switch r.IntN(10) {
 			case 0:
-				s.WriteString(pieces[r.IntN(len(pieces))])
+				s.WriteString(all[r.IntN(len(all))])
 			case 1:
-				s.WriteByte(byte(r.IntN(256)))
+				if n%3 < 2 {
+					s.WriteByte(byte(r.IntN(256)))
+				}
+			case 2:
+				if n%3 == 1 {
+					s.WriteString([]string{"'", `"`}[r.IntN(2)])
+				}
 			default:
-				s.WriteString(short[r.IntN(len(short))])
+				s.WriteString(list[r.IntN(len(list))])
 			}
-			if r.IntN(3) > 0 {
+			if n%3 == 2 || r.IntN(3) > 0 {
 				s.WriteByte(' ')
 			}
 		}
