@@ -139,7 +139,7 @@ func giveBody(tx txn, b *message.Body) {
 		for _, name := range p.FileNames {
 			v.MultipartFilename().Add(fresh(p.Name), name)
 			v.Files().Add(fresh(""), name)
-			v.FilesSizes().SetIndex(name, 0, fmt.Sprint(p.Size))
+			v.FilesSizes().Add(fresh(name), fmt.Sprint(p.Size)) // Coraza itself keeps one of each name
 		}
 		v.FilesNames().Add(fresh(""), p.Name)
 	}

@@ -130,6 +130,12 @@ func (e *Engine) compile(rs *seclang.Ruleset) error {
 func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
 	l := &link{Link: sl, msg: e.compileMacro(sl.Msg)}
 	for _, st := range sl.Targets {
+		switch st.Var {
+		case seclang.Args, seclang.ArgsGet, seclang.ArgsPost:
+			// Coraza compares all keys in lower case. Keys of their names and
+			// patterns stay as they are: one in upper case chooses nothing.
+			st.Key = strings.ToLower(st.Key)
+		}
 		l.targets = append(l.targets, target{Target: st})
 	}
 	n := 0

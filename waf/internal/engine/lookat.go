@@ -276,11 +276,7 @@ func (t *transaction) chosen(c *check, v seclang.Variable, key string) bool {
 		if !covers(g.Var, v) {
 			continue
 		}
-		k := low
-		if g.Var.CaseSensitive() {
-			k = key
-		}
-		if chooses(&g.Selector, k) && !g.excepts(low) {
+		if chooses(&g.Selector, low) && !g.excepts(low) {
 			return true
 		}
 	}

@@ -466,14 +466,9 @@ func (t *transaction) keyed(to []entry, g *target, of seclang.Variable, names bo
 	if t.phase == 1 && ofBody(of) {
 		return to
 	}
-	sensitive := g.Var.CaseSensitive()
 	for _, it := range t.items[t.span[of].from:t.span[of].to] {
 		if g.Key != "" || g.Regex != nil || len(g.Except) > 0 {
-			low := it.low
-			if key := it.key; !sensitive && !chooses(&g.Selector, low) || sensitive && !chooses(&g.Selector, key) {
-				continue
-			}
-			if g.excepts(low) {
+			if low := it.low; !chooses(&g.Selector, low) || g.excepts(low) {
 				continue
 			}
 		}
@@ -530,8 +525,7 @@ func (g *target) chooses(key string) bool {
 	return chooses(&g.Selector, key) && !g.excepts(key)
 }
 
-// chooses reports whether a selector means a key, in the case that the
-// variable compares.
+// chooses reports whether a selector means a key, in lower case.
 func chooses(s *seclang.Selector, key string) bool {
 	if s.Regex != nil {
 		return s.Regex.MatchString(key)
