@@ -53,6 +53,9 @@ func (c *Captures) set(i int, value string) {
 // New makes the operator that a rule names.
 func New(op *seclang.Operator) (Operator, error) {
 	o, err := newOperator(op)
+	if err != nil && op.Name == "rx" {
+		return nil, err // names it already
+	}
 	if err != nil {
 		return nil, fmt.Errorf("@%s %.200q: %w", op.Name, op.Arg, err)
 	}
