@@ -11,11 +11,17 @@ import (
 // finish says of each rule that is kept how it is to be treated.
 func (f *folder) finish() {
 	writers := f.writers()
+	ranked := slices.ContainsFunc(f.e.rules, readsSeverity)
+	if ranked { // which any rule may change
+		f.demand(1)
+		f.demand(3)
+	}
 	for _, r := range f.e.rules {
 		if !r.kept {
 			continue
 		}
-		r.effect = f.hasEffect(r)
+		r.effect = f.hasEffect(r) || ranked && r.Severity >= 0
+		r.always = r.always || readsSeverity(r)
 		r.separate, r.perNames = separable(r)
 		if f.readsOthers(r, writers) {
 			r.always = true
@@ -41,6 +47,15 @@ func (f *folder) finish() {
 		f.e.lower[name] = strings.ToLower(name)
 		f.e.lower[http.CanonicalHeaderKey(name)] = strings.ToLower(name)
 	}
+}
+
+// readsSeverity reports whether a rule depends on how severe the rules are that
+// fired before it.
+func readsSeverity(r *rule) bool {
+	return r.kept && slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.targets, func(g target) bool { return g.Var == seclang.HighestSeverity }) ||
+			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.HighestSeverity })
+	})
 }
 
 // written reports whether the rule that reads a slot is the one that sets it.

@@ -454,6 +454,8 @@ func (f *folder) fixArguments(r *rule) {
 				return slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && k.slot == s.slot })
 			})
 		})
+		// Numbers are what the rule itself captures (see checkCaptures).
+		own = own || slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && k.slot < captures })
 		if constant && !own {
 			l.fixed, l.isFixed = f.t.expand(l.arg, r), true
 		}
