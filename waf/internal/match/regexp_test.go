@@ -255,6 +255,9 @@ func FuzzRegexp(f *testing.F) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 2)), bytes: s.Required().Bytes}
 		for range 10 {
 			member := g.member(s.Tree())
+			if len(member) > 300 { // regexp takes long with large patterns
+				continue
+			}
 			s.check(t, member)
 			s.check(t, g.mutate(member))
 		}
