@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -103,14 +104,15 @@ func (r *Request) Record(guard string, d Decision) {
 
 // Peek returns up to limit bytes from the start of the body, and whether that
 // is all of it. What was read stays in place for the next guard and for the
-// upstream. The slice must not be changed. An error is one of reading; turn
-// it into a decision with [BodyFailed].
+// upstream. The slice must not be changed; it stays as it is as long as the
+// request lives. An error is one of reading; turn it into a decision with
+// [BodyFailed].
 func (r *Request) Peek(limit int64) (head []byte, whole bool, err error) {
 	if r.Request.Body == nil || r.Request.Body == http.NoBody {
 		return nil, true, nil
 	}
 	if r.body == nil || r.Request.Body != io.ReadCloser(r.body) {
-		r.body = &peekBody{src: r.Request.Body}
+		r.body = &peekBody{src: r.Request.Body, length: r.Request.ContentLength}
 		r.Request.Body = r.body
 	}
 	head, whole, err = r.body.peek(limit)
@@ -153,17 +155,23 @@ type peekBody struct {
 	buf []byte // read from src; [off:] not yet delivered
 	off int
 	err error // what ended src
+
+	length int64 // as declared; negative if it is not known
 }
 
-const peekStep = 32 << 10
+const (
+	firstPeek = 4 << 10 // if the length is not known
+	peekStep  = 32 << 10
+)
 
 func (b *peekBody) peek(max int64) (head []byte, whole bool, err error) {
 	for int64(len(b.buf)) <= max && b.err == nil {
 		// One byte more than asked tells whether there is more.
-		step := int(min(max+1-int64(len(b.buf)), peekStep))
 		n := len(b.buf)
-		b.buf = append(b.buf, make([]byte, step)...)
-		m, err := b.src.Read(b.buf[n:])
+		if n == cap(b.buf) {
+			b.buf = slices.Grow(b.buf, int(min(max+1-int64(n), b.step())))
+		}
+		m, err := b.src.Read(b.buf[n:min(int64(cap(b.buf)), max+1)])
 		b.buf = b.buf[:n+m]
 		b.err = err
 	}
@@ -174,6 +182,18 @@ func (b *peekBody) peek(max int64) (head []byte, whole bool, err error) {
 		return b.buf[:max], false, nil
 	}
 	return b.buf, true, nil
+}
+
+// step is how much more to make room for.
+func (b *peekBody) step() int64 {
+	switch n := int64(len(b.buf)); {
+	case n > 0:
+		return min(n, peekStep)
+	case b.length >= 0:
+		return min(b.length+1, peekStep)
+	default:
+		return firstPeek
+	}
 }
 
 func (b *peekBody) Read(p []byte) (int, error) {
