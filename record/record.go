@@ -8,7 +8,7 @@
 //
 // What is left is still personal data: addresses, paths, the text of forms.
 // Secrets that are not named like one, and do not look like one, are recorded.
-// A crash loses what was not on the disk yet: at most the last 64 KiB of a
+// A crash loses what waits in memory, and at most the last 64 KiB of a
 // segment.
 package record
 
