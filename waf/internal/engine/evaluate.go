@@ -192,7 +192,8 @@ func (t *transaction) act(r *rule, from int) {
 	t.fired = append(t.fired, firing{r, from, len(t.spots), t.said})
 }
 
-// runLink evaluates one condition. With only, it looks at that value alone.
+// runLink evaluates one condition. With only, it looks at that value alone,
+// as every target does that means it.
 func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 	if l.op == nil {
 		t.match(r, level, l, entry{})
@@ -207,14 +208,11 @@ func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 	for i := range l.targets {
 		g := &l.targets[i]
 		list := t.entries[:0]
-		if only != nil {
-			list = append(list, *only)
-			list[0].v = g.Var
-			if i > 0 {
-				break
-			}
-		} else {
+		switch {
+		case only == nil:
 			list = t.values(list, g)
+		case covers(g.Var, only.v) && g.chooses(t.engine.lowered(only.key)):
+			list = append(list, entry{g.Var, only.key, only.val})
 		}
 		t.entries = list
 		for _, e := range list {
