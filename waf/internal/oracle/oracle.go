@@ -25,6 +25,7 @@ const Runs = 10
 type Outcome struct {
 	Clean   bool   // the native engine's screen found nothing in the request
 	Flagged bool   // rules that a verdict can depend on fired in Coraza
+	Judged  bool   // Coraza denied or scored
 	Runs    int    // how often Coraza had to be asked
 	Diff    string // empty if there is no difference; names no values
 }
@@ -49,6 +50,9 @@ func Compare(native *engine.Engine, reference message.Engine, m *message.Request
 			return o, fmt.Errorf("coraza: %w", err)
 		}
 		o.Flagged = o.Flagged || len(visible(native, theirs[0].Fired)) > 0
+		for _, v := range theirs {
+			o.Judged = o.Judged || v.Deny || v.Score > 0
+		}
 		diff := difference(native, &ours, &theirs)
 		if diff == "" {
 			return o, nil

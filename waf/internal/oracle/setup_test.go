@@ -142,12 +142,12 @@ func crsTests(t testing.TB) []named {
 
 // A tally counts what came of comparisons.
 type tally struct {
-	n, flagged, clean, needless, unsteady, different, missed atomic.Int64
+	n, flagged, judged, clean, needless, unsteady, different, missed atomic.Int64
 }
 
 func (s *tally) String() string {
-	return fmt.Sprintf("%d messages: Coraza flags %d, screened clean %d, evaluated needlessly %d, Coraza unsteady %d, different %d, missed %d",
-		s.n.Load(), s.flagged.Load(), s.clean.Load(), s.needless.Load(), s.unsteady.Load(), s.different.Load(), s.missed.Load())
+	return fmt.Sprintf("%d messages: Coraza flags %d, denies or scores %d, screened clean %d, evaluated needlessly %d, Coraza unsteady %d, different %d, missed %d",
+		s.n.Load(), s.flagged.Load(), s.judged.Load(), s.clean.Load(), s.needless.Load(), s.unsteady.Load(), s.different.Load(), s.missed.Load())
 }
 
 // compare compares n messages. The second time the native engine knows many
@@ -174,6 +174,13 @@ const shown = 8
 func (p pair) one(t *testing.T, s *tally, c named) {
 	s.n.Add(1)
 	o, err := oracle.Compare(p.native, p.coraza, c.request, c.answer)
+	// Some rules have more outcomes, by the order of values, than runs show.
+	for range 5 {
+		if err == nil && o.Diff != "" && !o.Missed() {
+			o, err = oracle.Compare(p.native, p.coraza, c.request, c.answer)
+			o.Runs += oracle.Runs
+		}
+	}
 	if err != nil {
 		t.Errorf("%s: %v", c.id, err)
 		return
@@ -184,6 +191,7 @@ func (p pair) one(t *testing.T, s *tally, c named) {
 		}
 	}
 	count(&s.flagged, o.Flagged)
+	count(&s.judged, o.Judged)
 	count(&s.clean, o.Clean)
 	count(&s.needless, !o.Clean && !o.Flagged)
 	count(&s.unsteady, o.Diff == "" && o.Runs > 1)

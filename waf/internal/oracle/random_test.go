@@ -1,0 +1,164 @@
+package oracle_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// Rules put together at random, of everything that rules can say.
+func TestRandomRules(t *testing.T) {
+	sets, refused := sample(4000, 250), 0
+	total := &tally{}
+	for i := range sets {
+		r := rand.New(rand.NewPCG(uint64(i), 99))
+		text := randomRules(r)
+		p, err := newPair(alone(on + text)...)
+		var e *seclang.Error
+		if errors.As(err, &e) {
+			refused++
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		for k, before := 0, total.different.Load(); k < 40 && total.different.Load() == before; k++ {
+			c := small(r)
+			c.id = fmt.Sprintf("set %d, %d\n%s", i, k, text)
+			p.one(t, total, c)
+		}
+		if total.different.Load() > 20 {
+			break
+		}
+	}
+	t.Logf("%d sets, %d refused; %s", sets, refused, total)
+	if refused*4 > sets {
+		t.Error("so many sets are refused that the comparison has no power")
+	}
+}
+
+func randomRules(r *rand.Rand) string {
+	var b strings.Builder
+	n := 2 + r.IntN(6)
+	for id := 1; id <= n; id++ {
+		phase := []int{1, 2, 2, 2, 3, 4}[r.IntN(6)]
+		if r.IntN(12) == 0 {
+			fmt.Fprintf(&b, "SecAction \"id:%d,phase:%d,pass,nolog%s\"\n", id, phase, effects(r, false, n))
+			continue
+		}
+		links := []int{1, 1, 1, 2, 2, 3}[r.IntN(6)]
+		for i := range links {
+			capturing := r.IntN(4) == 0
+			op := operatorFor(r)
+			if capturing {
+				op = pick(r, `@rx (a)(t+)ack`, `@rx ^(\d+)$`, `@rx (\w)(\w)?`, `@pm attack evil 1`, `@rx (?i)(ev|at)(\w*)`)
+			}
+			head := ""
+			if i == 0 {
+				head = fmt.Sprintf("id:%d,phase:%d,%s", id, phase, disruptive(r))
+				head += pick(r, "", "", ",severity:CRITICAL", ",severity:WARNING", ",tag:x", ",tag:x/y,tag:z", ",msg:'%{MATCHED_VAR_NAME} %{rule.id}'", ",msg:'plain'")
+			} else {
+				head = "t:none"
+			}
+			if capturing {
+				head += ",capture"
+			}
+			head += transformations(r) + effects(r, capturing, n)
+			if i < links-1 {
+				head += ",chain"
+			}
+			fmt.Fprintf(&b, "SecRule %s \"%s\" \"%s\"\n", variables(r, i > 0, capturing), op, head)
+		}
+		if r.IntN(6) == 0 {
+			fmt.Fprintf(&b, "SecMarker M%d\n", r.IntN(2))
+		}
+	}
+	b.WriteString("SecMarker M0\nSecMarker M1\n")
+	for range r.IntN(3) {
+		fmt.Fprintf(&b, pick(r, "SecRuleUpdateTargetById %d \"!ARGS:a\"\n", "SecRuleUpdateTargetById %d \"!ARGS:/^a/\"\n", "SecRuleUpdateTargetById %d \"!REQUEST_COOKIES\"\n"), 1+r.IntN(n))
+	}
+	fmt.Fprintf(&b, "SecRule TX:u \"@ge 2\" \"id:90,phase:2,pass,setvar:'tx.blocking_inbound_anomaly_score=+%%{tx.u}'\"\n")
+	fmt.Fprintf(&b, "SecRule TX:w \"@rx ^at\" \"id:91,phase:2,deny\"\n")
+	return b.String()
+}
+
+func disruptive(r *rand.Rand) string {
+	if r.IntN(12) == 0 {
+		return pick(r, "allow", "allow:phase", "allow:request", "drop", "block")
+	}
+	switch r.IntN(10) {
+	case 0:
+		return "deny,status:406"
+	case 1:
+		return fmt.Sprintf("pass,skip:%d", 1+r.IntN(2))
+	case 2:
+		return fmt.Sprintf("pass,skipAfter:M%d", r.IntN(2))
+	case 3:
+		return "deny"
+	}
+	return "pass"
+}
+
+func variables(r *rand.Rand, chained, capturing bool) string {
+	all := []string{
+		"ARGS", "ARGS", "ARGS", "ARGS:a", "ARGS:/^a/", "ARGS|!ARGS:b", "ARGS|!ARGS:/^[ab]$/", "&ARGS", "&ARGS:a", "&ARGS_GET:/a/", "ARGS_NAMES",
+		"ARGS_NAMES:a", "ARGS_GET", "ARGS_POST", "ARGS_GET_NAMES", "ARGS_POST_NAMES:b", "REQUEST_HEADERS", "REQUEST_HEADERS:X-A", "&REQUEST_HEADERS:X-B",
+		"REQUEST_HEADERS|!REQUEST_HEADERS:Host", "REQUEST_HEADERS_NAMES", "REQUEST_COOKIES", "REQUEST_COOKIES:a", "REQUEST_COOKIES|!REQUEST_COOKIES:/x/",
+		"REQUEST_COOKIES_NAMES", "REQUEST_URI", "REQUEST_FILENAME", "REQUEST_BASENAME", "QUERY_STRING", "REQUEST_METHOD", "REQUEST_BODY", "REQUEST_LINE",
+		"XML:/*", "XML://@*", "&XML:/*", "FILES", "FILES_NAMES", "FILES_SIZES", "FILES_COMBINED_SIZE", "MULTIPART_PART_HEADERS", "MULTIPART_FILENAME",
+		"MULTIPART_NAME", "ARGS_COMBINED_SIZE", "TX:u", "TX:w", "TX:/^t/", "TX:/^seen_/", "&TX:u", "&TX:/^seen_/", "REQBODY_PROCESSOR", "REMOTE_ADDR",
+		"RESPONSE_BODY", "RESPONSE_STATUS", "RESPONSE_HEADERS", "RESPONSE_CONTENT_TYPE", "REQUEST_BODY_LENGTH", "REQUEST_PROTOCOL", "SERVER_NAME",
+	}
+	if chained {
+		all = append(all, "MATCHED_VAR", "MATCHED_VARS", "MATCHED_VARS_NAMES", "MATCHED_VAR_NAME", "&MATCHED_VARS", "MATCHED_VARS|ARGS", "MATCHED_VAR", "MATCHED_VARS",
+			"MATCHED_VARS_NAMES", "MATCHED_VAR_NAME", "TX:u|MATCHED_VAR")
+	}
+	s := all[r.IntN(len(all))]
+	for r.IntN(3) == 0 && !strings.Contains(s, "!") {
+		s += "|" + strings.Split(all[r.IntN(len(all))], "|")[0]
+	}
+	return s
+}
+
+func operatorFor(r *rand.Rand) string {
+	return pick(r, "@rx attack", "@rx attack", "@rx ^$", "@rx (?i)^at|il$", "!@rx ^[a-z]*$", "!@rx attack", "@contains tta", "@streq attack", "@streq evil", "!@streq 1",
+		"@eq 1", "@eq 0", "!@eq 0", "@gt 1", "@lt 3", "@ge 2", "@le 2", "@pm attack evil", "@within attack evil 1", "!@within attack evil 1", "@beginsWith a",
+		"@endsWith k", "@unconditionalMatch", "@noMatch", "@validateByteRange 32-126", "@detectSQLi", "@detectXSS", "@ipMatch 192.0.2.0/24", "@streq %{TX.u}",
+		"@contains %{ARGS.a}", "@eq %{TX.u}", "@within %{tx.w} 7", "@streq %{REQUEST_HEADERS.x-a}", "@streq %{MATCHED_VAR}", "@rx ^(?:1|2|12)$", "@rx o", "@containsWord evil")
+}
+
+func transformations(r *rand.Rand) string {
+	s := pick(r, "", "", ",t:none", ",multiMatch", ",multiMatch,t:none")
+	for r.IntN(2) == 0 {
+		s += ",t:" + pick(r, "lowercase", "urlDecodeUni", "removeWhitespace", "compressWhitespace", "htmlEntityDecode", "length", "replaceComments", "normalizePath",
+			"cmdLine", "jsDecode", "trim", "urlDecode", "base64Decode", "hexEncode", "uppercase")
+	}
+	return s
+}
+
+func effects(r *rand.Rand, capturing bool, rules int) string {
+	s := ""
+	for r.IntN(2) == 0 {
+		switch r.IntN(4) {
+		case 0, 1:
+			s += ",setvar:" + pick(r, "tx.u=1", "tx.u=+1", "tx.u=+2", "tx.u=-1", "'tx.u=+%{tx.v}'", "tx.v=3", "'tx.w=%{MATCHED_VAR}'", "'tx.seen_%{MATCHED_VAR_NAME}=%{MATCHED_VAR}'",
+				"tx.blocking_inbound_anomaly_score=+5", "'tx.t_%{rule.id}=1'", "'tx.w=%{tx.w}a'", "'tx.v=%{ARGS.b}'", "tx.t1=attack", "tx.blocking_outbound_anomaly_score=+1")
+		case 2:
+			if capturing {
+				s += ",setvar:" + pick(r, "'tx.w=%{tx.1}'", "'tx.w=%{TX.0}'", "'tx.u=+%{tx.1}'")
+			}
+		case 3:
+			if r.IntN(2) == 0 {
+				id := 1 + r.IntN(rules)
+				s += ",ctl:" + pick(r, fmt.Sprintf("ruleRemoveById=%d", id), fmt.Sprintf("ruleRemoveById=%d-%d", id, id+1), "ruleRemoveByTag=x", fmt.Sprintf("ruleRemoveTargetById=%d;ARGS:a", id),
+					fmt.Sprintf("ruleRemoveTargetById=%d;ARGS", id), "ruleRemoveTargetByTag=x;ARGS:/^a/", "ruleRemoveTargetByTag=z;REQUEST_COOKIES:a", "ruleEngine=DetectionOnly", "ruleEngine=Off",
+					fmt.Sprintf("ruleRemoveTargetById=%d;REQUEST_HEADERS:X-A", id), fmt.Sprintf("ruleRemoveTargetById=%d;XML:/*", id))
+			}
+		}
+	}
+	return s
+}
