@@ -67,15 +67,15 @@ func times(k knowledge, n int) []knowledge { return slices.Repeat([]knowledge{k}
 
 // alternate is what is known of one or another of the parts.
 func alternate(parts []knowledge) knowledge {
+	some := shrink(union(parts, knowledge.required), head)
 	exact := union(parts, func(k knowledge) []string { return k.exact })
-	if len(exact) > maxSet {
-		exact = nil
+	if exact != nil && len(exact) <= maxSet {
+		return knowledge{exact: exact, some: some}
 	}
 	return knowledge{
-		exact:  exact,
 		prefix: shrink(union(parts, knowledge.starts), head),
 		suffix: shrink(union(parts, knowledge.ends), tail),
-		some:   shrink(union(parts, knowledge.required), head),
+		some:   some,
 	}
 }
 

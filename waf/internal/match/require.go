@@ -97,6 +97,9 @@ func (d deriver) literal(n *syntax.Regexp) knowledge {
 		parts = append(parts, known(plain), k)
 		plain = ""
 	}
+	if len(parts) == 0 {
+		return known(plain)
+	}
 	return concat(append(parts, known(plain)))
 }
 
