@@ -200,6 +200,10 @@ func (e *Engine) child(parent int, s step) int {
 	}
 	n := node{parent: parent, step: s, changes: e.nodes[parent].changes, folds: e.nodes[parent].folds || s.Folds}
 	n.changes.Or(&s.Changes)
+	if n.number = slices.Index(e.steps, s); n.number < 0 {
+		n.number = len(e.steps)
+		e.steps = append(e.steps, s)
+	}
 	e.nodes = append(e.nodes, n)
 	return len(e.nodes) - 1
 }

@@ -48,6 +48,7 @@ type Engine struct {
 
 	score, threshold       [2]int // slots of the scores of requests and answers, and of their thresholds
 	nodes                  []node // transformation chains, as a tree
+	steps                  []step
 	checks                 int
 	structure              [5]structure // by phase
 	pool                   sync.Pool
@@ -64,6 +65,7 @@ type value struct {
 type node struct {
 	parent  int
 	step    step
+	number  int // of the step
 	changes match.ByteSet // bytes without any of which the whole chain changes nothing
 	folds   bool          // but letters to lower case
 }

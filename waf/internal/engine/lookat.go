@@ -1,9 +1,6 @@
 package engine
 
 import (
-	"hash/maphash"
-	"strings"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/merlon-dev/merlon/waf/internal/match"
@@ -17,6 +14,8 @@ type screening struct {
 
 	scanner  [2]*match.Scanner
 	memo     []memo // what a node of the tree makes of the value
+	applied  [2 * keptVersions][keptSteps]memo // what steps made of versions, as they are and in lower case
+	spare    memo
 	versions []version
 	turn     uint32   // of the value
 	mark     uint32   // of the version
@@ -34,6 +33,7 @@ type memo struct {
 	lower   bool
 	exact   string
 	known   bool // exact is
+	step    int  // that made it
 }
 
 // A version is a distinct text that transformations make of the value.
@@ -48,6 +48,8 @@ func (s *screening) forget() {
 	clear(s.candidates)
 	s.dirty = false
 	clear(s.versions[:cap(s.versions)])
+	clear(s.applied[:])
+	s.spare = memo{}
 	s.versions = s.versions[:0]
 }
 
@@ -99,8 +101,8 @@ func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val stri
 	if cl.keyed {
 		of = key
 	}
-	slot := s.cache.find(n, of, val)
-	if slot == hit {
+	place := s.cache.find(n, of, val)
+	if place.hit {
 		return
 	}
 	t.turn++
@@ -131,7 +133,7 @@ func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val stri
 		}
 	}
 	if !t.cross {
-		s.cache.keep(slot, n, of, val)
+		s.cache.keep(place, n, of, val)
 	}
 }
 
@@ -158,22 +160,46 @@ func (t *transaction) node(n int) *memo {
 		*m = memo{turn: t.turn, version: parent.version, lower: parent.lower || nd.step.Folds}
 		return m
 	}
-	in := t.exact(nd.parent)
-	out, _ := nd.step.Apply(&t.arena, in)
-	if same(out, in) {
-		*m = memo{turn: t.turn, version: parent.version, lower: parent.lower, exact: in, known: true}
-		return m
-	}
-	*m = memo{turn: t.turn, version: -1, exact: out, known: true}
-	for i := range t.versions {
-		if t.versions[i].text == out {
-			m.version = int32(i)
-			return m
-		}
-	}
-	m.version = t.addVersion(out, match.Presence(out))
+	*m = *t.apply(nd, parent)
 	return m
 }
+
+// apply runs a step on what the steps before it made, unless another chain has
+// done that to the same text.
+func (t *transaction) apply(nd *node, parent *memo) *memo {
+	done := &t.spare
+	if parent.version < keptVersions {
+		n := 2 * int(parent.version)
+		if parent.lower {
+			n++
+		}
+		done = &t.applied[n][nd.number%keptSteps]
+		if done.turn == t.turn && done.step == nd.number {
+			return done
+		}
+	}
+	in := t.exact(nd.parent)
+	out, _ := nd.step.Apply(&t.arena, in)
+	*done = memo{turn: t.turn, version: parent.version, lower: parent.lower, exact: out, known: true, step: nd.number}
+	if same(out, in) {
+		return done
+	}
+	done.lower = false
+	for i := range t.versions {
+		if t.versions[i].text == out {
+			done.version = int32(i)
+			return done
+		}
+	}
+	done.version = t.addVersion(out, match.Presence(out))
+	return done
+}
+
+// What steps made is remembered for this many versions and steps.
+const (
+	keptVersions = 4
+	keptSteps    = 32
+)
 
 var upper = func() (b match.ByteSet) {
 	b.AddRange('A', 'Z')
@@ -379,60 +405,6 @@ func (t *transaction) look(slot int, name string, r *rule) {
 		if f.rule != r && f.rule.kept && chooses(&f.sel, name) {
 			t.visible = true
 		}
-	}
-}
-
-// A cache remembers values that are known to trigger nothing. It compares
-// whole values, so a collision costs time, never a verdict.
-type cache struct {
-	slots [cacheSlots]atomic.Pointer[known]
-}
-
-const (
-	cacheSlots = 1 << 14
-	cacheValue = 512 // the longest value that is remembered
-	hit        = -1
-	none       = -2
-)
-
-type known struct {
-	class    int
-	key, val string
-}
-
-var seed = maphash.MakeSeed()
-
-// find returns hit, or the slot to keep the value in. Two slots can have it.
-func (c *cache) find(class int, key, val string) int {
-	if len(key)+len(val) > cacheValue {
-		return none
-	}
-	h := maphash.String(seed, val) ^ uint64(class)*0x9E3779B97F4A7C15
-	if key != "" {
-		h ^= maphash.String(seed, key) * 0x9E3779B97F4A7C15
-	}
-	n := int(h % cacheSlots)
-	first := c.slots[n].Load()
-	if first.is(class, key, val) {
-		return hit
-	}
-	second := c.slots[n^1].Load()
-	if second.is(class, key, val) {
-		return hit
-	}
-	if first != nil && (second == nil || h>>63 != 0) {
-		n ^= 1
-	}
-	return n
-}
-
-func (k *known) is(class int, key, val string) bool {
-	return k != nil && k.class == class && k.val == val && k.key == key
-}
-
-func (c *cache) keep(slot, class int, key, val string) {
-	if slot >= 0 {
-		c.slots[slot].Store(&known{class, strings.Clone(key), strings.Clone(val)})
 	}
 }
 

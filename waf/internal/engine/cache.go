@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+)
+
+// A cache remembers values that are known to trigger nothing. It compares
+// whole values, so a collision costs time, never a verdict. A value is kept
+// when it comes for the second time: most values never do.
+type cache struct {
+	tags  [cacheSlots]atomic.Uint32 // of the values, or of those that came once
+	slots [cacheSlots]atomic.Pointer[known]
+}
+
+const (
+	cacheSlots = 1 << 14
+	cacheValue = 512 // the longest value that is remembered
+)
+
+type known struct {
+	class    int
+	key, val string
+}
+
+// A place is where a value is, or may be kept.
+type place struct {
+	hit  bool
+	slot int // negative: nowhere
+	tag  uint32
+}
+
+var seed = maphash.MakeSeed()
+
+// find looks a value up. Two slots can have it.
+func (c *cache) find(class int, key, val string) place {
+	if len(key)+len(val) > cacheValue {
+		return place{slot: -1}
+	}
+	h := maphash.String(seed, val) ^ uint64(class)*0x9E3779B97F4A7C15
+	if key != "" {
+		h ^= maphash.String(seed, key) * 0x9E3779B97F4A7C15
+	}
+	n, tag := int(h%cacheSlots), uint32(h>>32)|1
+	for _, slot := range [...]int{n, n ^ 1} {
+		if c.tags[slot].Load() != tag {
+			continue
+		}
+		if k := c.slots[slot].Load(); k != nil && k.class == class && k.val == val && k.key == key {
+			return place{hit: true}
+		}
+	}
+	return place{slot: n, tag: tag}
+}
+
+// keep remembers a value, at its second time.
+func (c *cache) keep(p place, class int, key, val string) {
+	if p.slot < 0 {
+		return
+	}
+	for _, slot := range [...]int{p.slot, p.slot ^ 1} {
+		if c.tags[slot].Load() == p.tag {
+			c.slots[slot].Store(&known{class, strings.Clone(key), strings.Clone(val)})
+			return
+		}
+	}
+	if p.tag&2 != 0 {
+		p.slot ^= 1
+	}
+	c.tags[p.slot].Store(p.tag) // what was there is forgotten
+}
+
