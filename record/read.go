@@ -34,6 +34,12 @@ func Read(dir string, since time.Time, ids ...Identity) iter.Seq2[Entry, error] 
 				continue
 			}
 			name := filepath.Join(dir, f.Name())
+			if f.Size() == 0 { // just begun
+				if !yield(Entry{}, fmt.Errorf("%s: %w", name, ErrUnfinished)) {
+					return
+				}
+				continue
+			}
 			for e, err := range readSegment(name, ids) {
 				if err == nil && e.Time.Before(since) {
 					continue

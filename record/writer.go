@@ -33,11 +33,39 @@ type writer struct {
 	total int64
 	keep  time.Duration
 
-	file  *os.File // nil between segments
+	file  *segmentFile // nil between segments
 	enc   io.WriteCloser
 	size  int64 // of what was written into enc
 	began time.Time
 	buf   []byte
+}
+
+// A segmentFile takes each write whole or not at all, so that a full disk
+// leaves a segment that ends early and not one that is damaged.
+type segmentFile struct {
+	f     *os.File // not embedded: it has other ways to write
+	size  int64
+	head  []byte // held back until it is complete
+	begun bool
+}
+
+func (f *segmentFile) Write(p []byte) (int, error) {
+	if !f.begun {
+		f.head = append(f.head, p...)
+		return len(p), nil
+	}
+	n, err := f.f.Write(p)
+	if err != nil {
+		return n, errors.Join(err, f.f.Truncate(f.size))
+	}
+	f.size += int64(n)
+	return n, nil
+}
+
+func (f *segmentFile) begin() error {
+	f.begun = true
+	_, err := f.Write(f.head)
+	return err
 }
 
 // segment is the size at which a segment ends.
@@ -71,13 +99,17 @@ func (w *writer) open(now time.Time) error {
 		return err
 	}
 	name := now.UTC().Format("20060102T150405.000Z") + "-" + rand.Text()[:8] + suffix
-	f, err := os.OpenFile(filepath.Join(w.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.OpenFile(filepath.Join(w.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
+	f := &segmentFile{f: file}
 	enc, err := age.Encrypt(f, w.to)
+	if err == nil {
+		err = f.begin()
+	}
 	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+		return errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
 	w.file, w.enc, w.size, w.began = f, enc, 0, now
 	return nil
@@ -88,7 +120,7 @@ func (w *writer) close() error {
 	if w.file == nil {
 		return nil
 	}
-	err := errors.Join(w.enc.Close(), w.file.Close())
+	err := errors.Join(w.enc.Close(), w.file.f.Close())
 	w.file, w.enc, w.size = nil, nil, 0
 	return err
 }
@@ -115,7 +147,7 @@ func (w *writer) tidy(now time.Time, space int64) error {
 	for _, f := range files {
 		sum += f.Size()
 		path := filepath.Join(w.dir, f.Name())
-		if w.file != nil && path == w.file.Name() {
+		if w.file != nil && path == w.file.f.Name() {
 			continue
 		}
 		if sum > w.total || now.Sub(f.ModTime()) > w.keep {
