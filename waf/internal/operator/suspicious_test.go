@@ -145,7 +145,7 @@ func TestSuspicious(t *testing.T) {
 	inPhrases := strings.Fields(`1 a for update group by in boolean mode union all select into outfile current date not like is between and or null x`)
 	r := rand.New(rand.NewPCG(5, 6))
 	found, dull := 0, 0
-	for n := range 150_000 {
+	for n := range 60_000 {
 		var s strings.Builder
 		list := tokens
 		if n%3 == 1 { // more than libinjection reads, unless there is a quote
@@ -184,7 +184,7 @@ func TestSuspicious(t *testing.T) {
 			dull++
 		}
 	}
-	if found < 1000 || dull < 1000 {
+	if found < 500 || dull < 1000 {
 		t.Errorf("%d found, %d not suspicious", found, dull)
 	}
 }
@@ -195,7 +195,7 @@ func TestNoScript(t *testing.T) {
 	pieces = append(pieces, "`", " ", "\x00", "\n", "\x80")
 	r := rand.New(rand.NewPCG(7, 8))
 	with := 0
-	for range 100_000 {
+	for range 30_000 {
 		v := ""
 		for range r.IntN(10) {
 			v += pieces[r.IntN(len(pieces))]
@@ -207,7 +207,7 @@ func TestNoScript(t *testing.T) {
 			with++
 		}
 	}
-	if with < 1000 {
+	if with < 300 {
 		t.Fatalf("only %d found with both", with)
 	}
 }
