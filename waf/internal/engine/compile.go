@@ -109,6 +109,11 @@ func (e *Engine) compile(rs *seclang.Ruleset) error {
 			}
 			r.links = append(r.links, l)
 		}
+		if !readsCaptures(r) {
+			for _, l := range r.links {
+				l.capture = nil // finding groups costs more than matching
+			}
+		}
 		r.scores = scoreOf(r)
 		e.info[sr.ID] = message.RuleInfo{Tags: sr.Tags, Score: r.scores}
 	}
@@ -189,6 +194,21 @@ func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
 		}
 	}
 	return l, nil
+}
+
+// readsCaptures reports whether a rule reads TX:0 to TX:9. It can only mean
+// its own captures (see checkCaptures).
+func readsCaptures(r *rule) bool {
+	reads := func(m macro) bool {
+		return slices.ContainsFunc(m, func(k token) bool { return k.Var == seclang.TX && k.slot < captures })
+	}
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return reads(l.arg) || reads(l.msg) ||
+			slices.ContainsFunc(l.sets, func(s setVar) bool { return reads(s.name) || reads(s.value) }) ||
+			slices.ContainsFunc(l.targets, func(g target) bool {
+				return g.Var == seclang.TX && (g.Regex != nil || len(g.Key) < 2)
+			})
+	})
 }
 
 // child returns the node of a chain that is one step longer.
