@@ -36,6 +36,7 @@ port.`,
   merlon serve --upstream unix:/run/app.sock --insecure-http 127.0.0.1:8000`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			relax()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			return s.serve(cmd.Context(), cmd.OutOrStdout(), log)
 		},
@@ -101,6 +102,9 @@ func announce(out io.Writer, srv *gateway.Server, f *config.File, took time.Dura
 		printf(out, "  admin    %s: /healthz /readyz /metrics\n", a)
 	}
 	printf(out, "  data     %s\n", f.Data)
+	if f.Record.Dir != "" {
+		printf(out, "  traffic  is recorded in %s\n", f.Record.Dir)
+	}
 	if ca := srv.Gateway().Certs().LocalCA(); ca != nil {
 		printf(out, "  local CA %s (merlon ca says how to trust it)\n", ca.Path())
 	}
