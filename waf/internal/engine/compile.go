@@ -62,7 +62,8 @@ type step = *transform.Transformation
 // A target is a compiled seclang.Target.
 type target struct {
 	seclang.Target
-	slots []int // of TX: the static names that are chosen
+	slots []int  // of TX: the static names that are chosen
+	says  string // the key of a count
 }
 
 // A macro is a compiled seclang.Macro.
@@ -135,13 +136,17 @@ func (e *Engine) compile(rs *seclang.Ruleset) error {
 func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
 	l := &link{Link: sl, msg: e.compileMacro(sl.Msg)}
 	for _, st := range sl.Targets {
+		says := st.Key
+		if st.Regex != nil {
+			says = "/" + st.Regex.String() + "/"
+		}
 		switch st.Var {
 		case seclang.Args, seclang.ArgsGet, seclang.ArgsPost:
 			// Coraza compares all keys in lower case. Keys of their names and
 			// patterns stay as they are: one in upper case chooses nothing.
 			st.Key = strings.ToLower(st.Key)
 		}
-		l.targets = append(l.targets, target{Target: st})
+		l.targets = append(l.targets, target{Target: st, says: says})
 	}
 	n := 0
 	for _, name := range sl.Transformations {
@@ -218,7 +223,7 @@ func (e *Engine) child(parent int, s step) int {
 			return i
 		}
 	}
-	n := node{parent: parent, step: s, changes: e.nodes[parent].changes, folds: e.nodes[parent].folds || s.Folds}
+	n := node{parent: parent, step: s, changes: e.nodes[parent].changes, folds: e.nodes[parent].folds || s.Folds, always: e.nodes[parent].always || s.Always}
 	n.changes.Or(&s.Changes)
 	if n.number = slices.Index(e.steps, s); n.number < 0 {
 		n.number = len(e.steps)

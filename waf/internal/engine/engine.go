@@ -68,6 +68,7 @@ type node struct {
 	number  int // of the step
 	changes match.ByteSet // bytes without any of which the whole chain changes nothing
 	folds   bool          // but letters to lower case
+	always  bool          // or whatever the value is
 }
 
 // structure is what folding made of the rules of a phase.
@@ -147,7 +148,7 @@ func (e *Engine) Request(m *message.Request) (message.Exchange, message.Verdict,
 func (t *transaction) Response(a *message.Response) (message.Verdict, error) {
 	e := t.engine
 	if t.denied || t.off {
-		return message.Verdict{}, nil
+		return t.cleanVerdict(1), nil
 	}
 	state := t.saveTX()
 	t.answer(a)

@@ -117,7 +117,7 @@ func (t *transaction) evaluate(phase int) {
 	}
 	for i := range t.engine.phases[phase] {
 		o := &t.engine.phases[phase][i]
-		if t.denied || t.off || t.allowed != nothing {
+		if t.denied || t.allowed != nothing {
 			break
 		}
 		if o.order < t.skipTo {
@@ -174,22 +174,30 @@ func (t *transaction) act(r *rule, from int) {
 	if r.Severity >= 0 && r.Severity < atoi(t.scalar[seclang.HighestSeverity]) {
 		t.scalar[seclang.HighestSeverity] = itoa(r.Severity)
 	}
-	deny := false
-	switch r.Disruptive {
-	case seclang.Deny, seclang.Drop, seclang.Redirect:
-		deny = !t.detect
-	case seclang.Allow:
-		if !t.detect {
-			t.allowed = [...]allowance{seclang.AllowAll: allAllowed, seclang.AllowPhase: phaseAllowed, seclang.AllowRequest: requestAllowed}[r.Allow]
-		}
-	}
-	if deny {
-		t.denied, t.by = true, r.id
+	if !t.detect && !t.off {
+		t.disrupt(r)
 	}
 	if len(r.links) > 1 && r.links[0].msg != nil && r.reports() {
 		t.said = t.expand(r.links[0].msg, r)
 	}
 	t.fired = append(t.fired, firing{r, from, len(t.spots), t.said})
+}
+
+// disrupt ends the evaluation, if the rule says so.
+func (t *transaction) disrupt(r *rule) {
+	switch r.Disruptive {
+	case seclang.Deny, seclang.Drop, seclang.Redirect:
+		t.denied, t.by = true, r.id
+	case seclang.Allow:
+		switch {
+		case r.Allow == seclang.AllowAll:
+			t.allowed = allAllowed
+		case r.Allow == seclang.AllowPhase:
+			t.allowed = phaseAllowed
+		case r.Phase <= 2: // the request is over otherwise
+			t.allowed = requestAllowed
+		}
+	}
 }
 
 // runLink evaluates one condition. With only, it looks at that value alone,
@@ -200,10 +208,7 @@ func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 		return true
 	}
 	t.cutting = r.index
-	arg := l.fixed
-	if !l.isFixed && l.arg != nil {
-		arg = t.expand(l.arg, r)
-	}
+	arg, moving := l.fixed, !l.isFixed && l.arg != nil
 	hit := false
 	for i := range l.targets {
 		g := &l.targets[i]
@@ -212,10 +217,13 @@ func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 		case only == nil:
 			list = t.values(list, g)
 		case covers(g.Var, only.v) && g.chooses(t.engine.lowered(only.key)):
-			list = append(list, entry{g.Var, only.key, only.val})
+			list = append(list, entry{g.named(), only.key, only.val})
 		}
 		t.entries = list
 		for _, e := range list {
+			if moving { // a match may have changed it
+				arg = t.expand(l.arg, r)
+			}
 			if t.test(r, level, l, e, arg) {
 				hit = true
 			}
@@ -284,9 +292,6 @@ func (t *transaction) accepts(l *link, val, arg string) bool {
 func (t *transaction) match(r *rule, level int, l *link, e entry) {
 	t.matchedVar = e.val
 	t.matchedName = e.v.String()
-	if e.v == seclang.XML {
-		t.matchedName = seclang.RequestXML.String() // as Coraza calls both
-	}
 	if e.key != "" {
 		t.matchedName = t.concat(t.matchedName, ":", e.key)
 	}
@@ -468,7 +473,8 @@ var severities = [...]string{"", "emergency", "alert", "critical", "error", "war
 // control does what a ctl says.
 func (t *transaction) control(c *ctl) {
 	if t.probing {
-		return // nothing that makes a rule fire
+		t.visible = t.visible || !t.engine.rules[t.cutting].always
+		return
 	}
 	switch c.name {
 	case "ruleEngine":

@@ -2,9 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"regexp/syntax"
 	"slices"
 
-	"github.com/merlon-dev/merlon/waf/internal/match"
 	"github.com/merlon-dev/merlon/waf/internal/seclang"
 )
 
@@ -127,7 +127,7 @@ func (f *folder) phase(phase int) error {
 		}
 		r.kept, r.onMessage = true, dep == onMessage
 		r.always = r.always || dep != onMessage || len(assign) > 0
-		if fires && r.Disruptive != seclang.Pass {
+		if fires && (r.Disruptive != seclang.Pass || switches(r)) {
 			f.demand(phase)
 		}
 		if fires {
@@ -259,7 +259,12 @@ func (f *folder) taint(r *rule) {
 // harmless reports whether nothing but what a rule does to TX, and what it
 // skips and removes, is left of it once it is evaluated.
 func harmless(r *rule, fires bool) bool {
-	return !(fires && r.Disruptive != seclang.Pass) && !slices.ContainsFunc(r.links, func(l *link) bool {
+	return !(fires && r.Disruptive != seclang.Pass) && !switches(r)
+}
+
+// switches reports whether a rule can change how messages are judged.
+func switches(r *rule) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
 		return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.name == "ruleEngine" || c.name == "requestBodyProcessor" })
 	})
 }
@@ -361,9 +366,16 @@ func prelude(r *rule) bool {
 	return found && r.Disruptive == seclang.Pass && r.skipTo == 0
 }
 
-// checkCaptures refuses a rule that reads what another rule captured: whether
-// that one was evaluated is not known.
+// checkCaptures refuses a rule that reads what another rule captured or
+// matched: whether that one was evaluated is not known.
 func (f *folder) checkCaptures(r *rule) error {
+	if !readsCaptures(r) {
+		return nil
+	}
+	if of := r.links[0]; readsMatched(of) {
+		return &seclang.Error{File: r.File, Line: max(of.Line, r.Line), Unsupported: true,
+			Msg: fmt.Sprintf("rule %d: reads MATCHED_VAR before it has matched anything", r.id)}
+	}
 	have := 0
 	reads := func(m macro) bool {
 		return slices.ContainsFunc(m, func(k token) bool { return k.Var == seclang.TX && k.slot < captures && k.slot >= have })
@@ -388,11 +400,25 @@ func (f *folder) checkCaptures(r *rule) error {
 	return nil
 }
 
+// readsMatched reports whether a condition, which is the first, is about what
+// an earlier rule matched.
+func readsMatched(l *link) bool {
+	of := func(v seclang.Variable) bool {
+		switch v {
+		case seclang.MatchedVar, seclang.MatchedVarName, seclang.MatchedVars, seclang.MatchedVarsNames:
+			return true
+		}
+		return false
+	}
+	return slices.ContainsFunc(l.targets, func(g target) bool { return of(g.Var) }) ||
+		slices.ContainsFunc(l.arg, func(k token) bool { return of(k.Var) })
+}
+
 // groups returns how many TX variables a condition captures.
 func groups(l *link) int {
 	if l.Op != nil && l.Op.Name == "rx" {
-		if re, err := match.Compile(l.Op.Arg.String()); err == nil {
-			return min(re.Groups()+1, captures)
+		if re, err := syntax.Parse(l.Op.Arg.String(), syntax.Perl); err == nil {
+			return min(re.MaxCap()+1, captures)
 		}
 	}
 	return captures

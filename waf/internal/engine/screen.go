@@ -29,6 +29,7 @@ type screen struct {
 type class struct {
 	chains  []chain
 	changes match.ByteSet // bytes without any of which no chain changes a value
+	always  bool          // some chains change every value
 	literal bool          // some triggers want literals
 	keyed   bool          // some triggers look at the values of some keys only
 }
@@ -204,7 +205,7 @@ func (b *builder) screenable(r *rule, l *link) bool {
 			case seclang.ArgsCombinedSize, seclang.UniqueID, seclang.ReqbodyProcessor, seclang.FilesCombinedSize, seclang.RequestBodyLength:
 				return false // they are made up when asked for, or differ by phase
 			}
-			if r.Phase == 1 && ofBody(g.Var) {
+			if r.Phase == 1 && ofBody(g.Var) || r.Phase == 3 && ofAnswer(g.Var) {
 				return false
 			}
 		}
@@ -368,6 +369,7 @@ func (b *builder) field(cl *class) bool {
 func (b *builder) seal(cl *class) {
 	for _, ch := range cl.chains {
 		cl.changes.Or(&b.e.nodes[ch.node].changes)
+		cl.always = cl.always || b.e.nodes[ch.node].always
 	}
 }
 

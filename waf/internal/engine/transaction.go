@@ -426,7 +426,7 @@ func (t *transaction) values(to []entry, g *target) []entry {
 	}
 	if g.Count {
 		n := len(to) - start
-		to = append(to[:start], entry{g.Var, g.Key, itoa(n)})
+		to = append(to[:start], entry{g.Var, g.says, itoa(n)})
 	}
 	return to
 }
@@ -462,6 +462,11 @@ func ofBody(v seclang.Variable) bool {
 	return false
 }
 
+// ofAnswer reports whether a variable has its value from the answer's body.
+func ofAnswer(v seclang.Variable) bool {
+	return v == seclang.ResponseBody || v == seclang.ResponseContentLength
+}
+
 func (t *transaction) keyed(to []entry, g *target, of seclang.Variable, names bool) []entry {
 	if t.phase == 1 && ofBody(of) {
 		return to
@@ -479,9 +484,18 @@ func (t *transaction) keyed(to []entry, g *target, of seclang.Variable, names bo
 		if names {
 			val = it.key
 		}
-		to = append(to, entry{g.Var, it.key, val})
+		to = append(to, entry{g.named(), it.key, val})
 	}
 	return to
+}
+
+// named is the variable by which Coraza calls the values of a target, but not
+// their count.
+func (g *target) named() seclang.Variable {
+	if g.Var == seclang.XML {
+		return seclang.RequestXML
+	}
+	return g.Var
 }
 
 // single returns the value of a variable that has but one.
@@ -491,6 +505,9 @@ func (t *transaction) single(v seclang.Variable) string {
 		case seclang.RequestBodyLength, seclang.FilesCombinedSize:
 			return "0"
 		}
+		return ""
+	}
+	if t.phase == 3 && ofAnswer(v) {
 		return ""
 	}
 	switch v {
