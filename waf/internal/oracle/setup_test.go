@@ -160,7 +160,9 @@ func (p pair) compare(t *testing.T, n int, message func(int) named) *tally {
 	for range 2 {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				p.one(t, s, message(i))
+				if diff := p.one(s, message(i)); diff != "" && s.different.Load() <= shown {
+					t.Error(diff)
+				}
 			}
 		})
 	}
@@ -171,7 +173,8 @@ func (p pair) compare(t *testing.T, n int, message func(int) named) *tally {
 
 const shown = 8
 
-func (p pair) one(t *testing.T, s *tally, c named) {
+// one compares a message, and shows it if the engines differ.
+func (p pair) one(s *tally, c named) string {
 	s.n.Add(1)
 	o, err := oracle.Compare(p.native, p.coraza, c.request, c.answer)
 	// Some rules have more outcomes, by the order of values, than runs show.
@@ -182,8 +185,8 @@ func (p pair) one(t *testing.T, s *tally, c named) {
 		}
 	}
 	if err != nil {
-		t.Errorf("%s: %v", c.id, err)
-		return
+		s.different.Add(1)
+		return fmt.Sprintf("%s: %v", c.id, err)
 	}
 	count := func(n *atomic.Int64, yes bool) {
 		if yes {
@@ -196,13 +199,15 @@ func (p pair) one(t *testing.T, s *tally, c named) {
 	count(&s.needless, !o.Clean && !o.Flagged)
 	count(&s.unsteady, o.Diff == "" && o.Runs > 1)
 	count(&s.missed, o.Missed())
-	if o.Diff != "" && s.different.Add(1) <= shown {
-		t.Errorf("%s: %s\n%s", c.id, o.Diff, show(c))
-	}
-	if o.Diff == "" && !again(p.native, c) {
+	switch {
+	case o.Diff != "":
 		s.different.Add(1)
-		t.Errorf("%s: the native engine says something else the second time\n%s", c.id, show(c))
+		return fmt.Sprintf("%s: %s\n%s", c.id, o.Diff, show(c))
+	case !again(p.native, c):
+		s.different.Add(1)
+		return fmt.Sprintf("%s: the native engine says something else the second time\n%s", c.id, show(c))
 	}
+	return ""
 }
 
 // again reports whether the native engine says the same once more.
