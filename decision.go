@@ -79,6 +79,9 @@ type Decision struct {
 	Err error
 	// Monitored: the decision is recorded, but not obeyed.
 	Monitored bool
+	// Shadow: the decision is one of a guard's [Shadow], another configuration
+	// of it, and is recorded, but not obeyed.
+	Shadow bool
 }
 
 // A Finding is one thing that a guard saw in a request or response.
@@ -103,7 +106,7 @@ func Unable(err error) Decision {
 }
 
 // Passed reports whether the gate lets the request go on.
-func (d Decision) Passed() bool { return d.Effect == Allow || d.Monitored }
+func (d Decision) Passed() bool { return d.Effect == Allow || d.Monitored || d.Shadow }
 
 // Code returns the HTTP status of a refusal.
 func (d Decision) Code() int {

@@ -56,6 +56,7 @@ type entry struct {
 	response  ResponseGuard // nil if the guard judges no responses
 	finisher  Finisher      // nil if the guard holds nothing
 	monitored bool
+	shadow    bool
 }
 
 // NewGate returns a gate that asks guards in the order given.
@@ -63,10 +64,15 @@ func NewGate(guards ...Guard) *Gate {
 	g := &Gate{entries: make([]entry, 0, len(guards))}
 	for _, guard := range guards {
 		e := entry{guard: guard}
-		if m, ok := guard.(monitor); ok {
+		switch m := guard.(type) {
+		case monitor:
 			e.guard, e.monitored = m.Guard, true
+		case shadow:
+			e.guard, e.shadow = m.Guard, true
 		}
-		e.response, _ = e.guard.(ResponseGuard)
+		if !e.shadow {
+			e.response, _ = e.guard.(ResponseGuard)
+		}
 		e.finisher, _ = e.guard.(Finisher)
 		g.entries = append(g.entries, e)
 	}
@@ -81,8 +87,12 @@ func (g *Gate) Check(r *Request) Decision {
 	for i := range g.entries {
 		e := &g.entries[i]
 		r.asking, r.checked = e, i+1
-		last = e.check(r)
-		r.Record(e.guard.Name(), last)
+		d := e.check(r)
+		r.Record(e.guard.Name(), d)
+		if e.shadow {
+			continue
+		}
+		last = d
 		if !last.Passed() {
 			break
 		}
@@ -97,6 +107,7 @@ func (e *entry) check(r *Request) (d Decision) {
 			d = panicked(p)
 		}
 		d.Monitored = d.Monitored || e.monitored
+		d.Shadow = d.Shadow || e.shadow
 	}()
 	return e.guard.Check(r)
 }
@@ -167,6 +178,22 @@ type monitor struct{ Guard }
 func (m monitor) Check(r *Request) Decision {
 	d := m.Guard.Check(r)
 	d.Monitored = true
+	return d
+}
+
+// Shadow returns a guard that a [Gate] asks about requests and records, but
+// does not obey: another configuration of the guard that it is put before, to
+// be tried on the same requests. It sees of a body what its Check peeks at,
+// not the rest that streams, and no answer; whatever it does, panic included,
+// becomes no more than a verdict that is marked as its own.
+func Shadow(g Guard) Guard { return shadow{g} }
+
+type shadow struct{ Guard }
+
+// Check answers as the guard does, marked as not to be obeyed.
+func (s shadow) Check(r *Request) Decision {
+	d := s.Guard.Check(r)
+	d.Shadow = true
 	return d
 }
 

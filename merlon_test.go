@@ -107,6 +107,74 @@ func TestPeekLeavesTheBodyWhole(t *testing.T) {
 	}
 }
 
+// A peeker looks at the body, takes the whole of it, and refuses.
+type peeker struct{ merlon.Guard }
+
+func (p peeker) Check(r *merlon.Request) merlon.Decision {
+	_, _, _ = r.Peek(3)
+	return p.Guard.Check(r)
+}
+
+func (peeker) CheckResponse(*merlon.Request, *http.Response) merlon.Decision {
+	return merlon.Refuse(http.StatusBadGateway, "leak")
+}
+
+// Whatever a shadow does, the request is answered as without it.
+func TestShadowsAreRecordedAndNotObeyed(t *testing.T) {
+	refuse := merlon.Refuse(http.StatusTooManyRequests, "bad")
+	refuse.Header, refuse.Close = http.Header{"Retry-After": {"9"}}, true
+	told := merlon.Pass("fine")
+	told.Header = http.Header{"Ratelimit": {"r=1"}}
+	for _, c := range []struct {
+		name     string
+		shadow   merlon.Guard
+		enforced merlon.Decision
+	}{
+		{"refuses", answers("a", refuse), merlon.Pass("fine")},
+		{"passes what is refused", answers("a", told), merlon.Refuse(403, "bad")},
+		{"both refuse", answers("a", refuse), merlon.Refuse(403, "worse")},
+		{"panics", &guard{name: "a", check: func(*merlon.Request) merlon.Decision { panic("boom") }}, merlon.Pass("fine")},
+		{"cannot decide", answers("a", merlon.Unable(errors.New("down"))), merlon.Pass("fine")},
+		{"watches the body", watcher{}, merlon.Pass("fine")},
+		{"reads the body, refuses the answer", peeker{answers("a", refuse)}, merlon.Pass("fine")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := merlontest.Request(t, "POST /\n\nsome evil")
+			gate := merlon.NewGate(merlon.Shadow(c.shadow), answers("a", c.enforced))
+			d := gate.Check(r)
+			if d.Effect != c.enforced.Effect || d.Reason != c.enforced.Reason || d.Shadow || d.Header != nil {
+				t.Errorf("the decision is %+v", d)
+			}
+			if d.Passed() {
+				if late := gate.CheckResponse(r, &http.Response{Body: http.NoBody}); !late.Passed() {
+					t.Errorf("the answer is refused: %+v", late)
+				}
+			}
+			if by := r.RefusedBy(); (by == "a") != (c.enforced.Effect == merlon.Deny) {
+				t.Errorf("refused by %q", by)
+			}
+			if got, err := io.ReadAll(r.Request.Body); err != nil || string(got) != "some evil" {
+				t.Errorf("the body was %q, %v", got, err)
+			}
+			h := http.Header{}
+			if r.AddHeader(h); len(h) > 0 {
+				t.Errorf("the client is told %v", h)
+			}
+			v := r.Verdicts()
+			if len(v) != 2 || !v[0].Decision.Shadow || v[0].Guard != c.shadow.Name() || v[1].Decision.Shadow {
+				t.Errorf("the verdicts are %+v", v)
+			}
+			gate.Done(r, merlon.Outcome{})
+			if g, ok := c.shadow.(*guard); ok && g.dones != 1 {
+				t.Errorf("%d Dones", g.dones)
+			}
+		})
+	}
+	if d := merlon.Shadow(answers("a", merlon.Refuse(403, "bad"))).Check(merlontest.Request(t, "GET /")); !d.Passed() || !d.Shadow {
+		t.Errorf("asked without a gate: %+v", d)
+	}
+}
+
 // A watcher refuses the rest of a body at a marker.
 type watcher struct{}
 

@@ -74,11 +74,11 @@ func (r *Request) Verdicts() []Verdict {
 }
 
 // AddHeader sets in h what the guards want the client to be told: the header
-// of every verdict but those of refusals that were only monitored, which the
-// client must not notice.
+// of every verdict but those of shadows and of refusals that were only
+// monitored, which the client must not notice.
 func (r *Request) AddHeader(h http.Header) {
 	for _, v := range r.Verdicts() {
-		if v.Decision.Effect == Allow || !v.Decision.Monitored {
+		if !v.Decision.Shadow && (v.Decision.Effect == Allow || !v.Decision.Monitored) {
 			AddHeader(h, v.Decision.Header)
 		}
 	}
@@ -127,12 +127,16 @@ func (r *Request) Peeked() int64 { return r.peeked }
 // gets the body from its first byte on, and a function that refuses the rest:
 // its error must be returned from Read. While the guard is only monitored that
 // error is nil, and the body must go on. What wrap returns must deliver the
-// same bytes. It may only be called from a guard's Check.
+// same bytes. It may only be called from a guard's Check; for a [Shadow] it
+// does nothing.
 func (r *Request) WrapBody(wrap func(body io.ReadCloser, refuse func(Decision) error) io.ReadCloser) {
 	if r.Request.Body == nil || r.Request.Body == http.NoBody {
 		return
 	}
 	e := r.asking
+	if e != nil && e.shadow {
+		return
+	}
 	refuse := func(d Decision) error {
 		name := ""
 		if e != nil {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ const (
 	ResponseRefusal Kind = "response_refusal" // a guard refused after the upstream had been asked
 	Challenge       Kind = "challenge"        // a guard asked for proof
 	Monitored       Kind = "monitored"        // a monitored guard would have refused; the request passed
+	Shadow          Kind = "shadow"           // a guard's shadow would have refused; the request passed
 	Access          Kind = "access"           // a request passed
 	Admin           Kind = "admin"            // somebody administered Merlon, or Merlon itself started or stopped
 	Alarm           Kind = "alarm"            // something needs a person
@@ -23,7 +25,7 @@ const (
 
 // Kinds lists every kind, for help texts and completion.
 func Kinds() []Kind {
-	return []Kind{Refusal, ResponseRefusal, Challenge, Monitored, Access, Admin, Alarm}
+	return []Kind{Refusal, ResponseRefusal, Challenge, Monitored, Shadow, Access, Admin, Alarm}
 }
 
 // Names of the OWASP logging vocabulary that other packages use for their
@@ -81,6 +83,7 @@ type Verdict struct {
 	Reason    merlon.Reason    `json:"reason,omitempty"`
 	Status    int              `json:"status,omitempty"`
 	Monitored bool             `json:"monitored,omitempty"`
+	Shadow    bool             `json:"shadow,omitempty"` // of the guard's other configuration
 	Findings  []merlon.Finding `json:"findings,omitempty"`
 	Error     string           `json:"error,omitempty"`
 }
@@ -95,7 +98,8 @@ type Traffic struct {
 
 // FromRequest makes the event of a request that ended with o. The verdict
 // that was obeyed decides the kind; if none refused, a monitored one that
-// would have does; if there is none either it is an Access event. Cookies and
+// would have does, or else a shadow; if there is none either it is an Access
+// event. Cookies and
 // Authorization are not recorded, nor is anything that looks like a secret.
 func FromRequest(r *merlon.Request, o merlon.Outcome, t Traffic) Event {
 	e := Event{
@@ -116,6 +120,9 @@ func FromRequest(r *merlon.Request, o merlon.Outcome, t Traffic) Event {
 		e.Guard, e.Reason, e.Remedy = v.Guard, v.Decision.Reason, v.Decision.Remedy
 		e.Name = owaspName(v.Guard, v.Decision.Reason, v.Decision.Findings)
 		switch {
+		case v.Decision.Shadow:
+			e.Kind = Shadow
+			e.Remedy = forShadow(e.Remedy)
 		case v.Decision.Monitored:
 			e.Kind = Monitored
 		case v.Decision.Effect == merlon.Challenge:
@@ -125,7 +132,7 @@ func FromRequest(r *merlon.Request, o merlon.Outcome, t Traffic) Event {
 		default:
 			e.Kind = Refusal
 		}
-		if e.Status == 0 && !v.Decision.Monitored {
+		if e.Status == 0 && !v.Decision.Passed() {
 			e.Status = v.Decision.Code()
 		}
 	}
@@ -136,13 +143,17 @@ func FromRequest(r *merlon.Request, o merlon.Outcome, t Traffic) Event {
 }
 
 // deciding finds the verdict that an event is about: the obeyed refusal, else
-// the first that monitoring kept from being one.
+// the first that monitoring kept from being one, else a shadow's.
 func deciding(verdicts []merlon.Verdict, o merlon.Outcome) *merlon.Verdict {
-	var obeyed, monitored *merlon.Verdict
+	var obeyed, monitored, shadow *merlon.Verdict
 	for i := range verdicts {
 		v := &verdicts[i]
 		switch {
 		case v.Decision.Effect == merlon.Allow:
+		case v.Decision.Shadow:
+			if shadow == nil {
+				shadow = v
+			}
 		case v.Decision.Monitored:
 			if monitored == nil {
 				monitored = v
@@ -151,17 +162,23 @@ func deciding(verdicts []merlon.Verdict, o merlon.Outcome) *merlon.Verdict {
 			obeyed = v
 		}
 	}
-	if obeyed != nil {
-		return obeyed
+	return cmp.Or(obeyed, monitored, shadow)
+}
+
+// forShadow puts a remedy, which is one section, below that section's shadow.
+func forShadow(remedy string) string {
+	section, rest, ok := strings.Cut(remedy, "\n")
+	if !ok {
+		return remedy
 	}
-	return monitored
+	return section + "\n  shadow:\n  " + strings.ReplaceAll(rest, "\n", "\n  ")
 }
 
 func recorded(verdicts []merlon.Verdict) []Verdict {
 	out := make([]Verdict, 0, len(verdicts))
 	for _, v := range verdicts {
 		d := v.Decision
-		rec := Verdict{Guard: v.Guard, Effect: d.Effect, Reason: d.Reason, Monitored: d.Monitored, Findings: d.Findings}
+		rec := Verdict{Guard: v.Guard, Effect: d.Effect, Reason: d.Reason, Monitored: d.Monitored, Shadow: d.Shadow, Findings: d.Findings}
 		if d.Effect != merlon.Allow {
 			rec.Status = d.Code()
 		}

@@ -66,6 +66,9 @@ func TestTheDecidingVerdictMakesTheEvent(t *testing.T) {
 		{"challenged", []merlon.Guard{pass, challenge}, ledger.Challenge, "identity", "authn_login_fail", 401},
 		{"monitored", []merlon.Guard{merlon.Monitor(refuse), pass}, ledger.Monitored, "waf", "input_validation_fail", 200},
 		{"monitored, then refused", []merlon.Guard{merlon.Monitor(refuse), challenge}, ledger.Challenge, "identity", "authn_login_fail", 401},
+		{"a shadow would refuse", []merlon.Guard{pass, merlon.Shadow(refuse), says{"waf", merlon.Pass("clean")}}, ledger.Shadow, "waf", "input_validation_fail", 200},
+		{"a shadow would pass", []merlon.Guard{merlon.Shadow(says{"waf", merlon.Pass("clean")}), refuse}, ledger.Refusal, "waf", "input_validation_fail", 403},
+		{"a shadow, then monitored", []merlon.Guard{merlon.Shadow(unable), merlon.Monitor(refuse)}, ledger.Monitored, "waf", "input_validation_fail", 200},
 		{"cannot decide", []merlon.Guard{unable}, ledger.Refusal, "limit", "guard_failed", 503},
 		{"over the limit", []merlon.Guard{says{"limit", merlon.Refuse(429, "rate")}}, ledger.Refusal, "limit", "excess_rate_limit_exceeded", 429},
 	} {

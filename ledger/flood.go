@@ -57,7 +57,7 @@ func newFlood(burst int, share merlon.Size, now time.Time) *flood {
 // floodable reports whether clients can cause events of this kind at will.
 func floodable(k Kind) bool {
 	switch k {
-	case Refusal, ResponseRefusal, Challenge, Monitored:
+	case Refusal, ResponseRefusal, Challenge, Monitored, Shadow:
 		return true
 	}
 	return false

@@ -23,7 +23,7 @@ func colourOf(k Kind) string {
 	switch k {
 	case Refusal, ResponseRefusal:
 		return red
-	case Challenge, Monitored:
+	case Challenge, Monitored, Shadow:
 		return yellow
 	case Alarm:
 		return bold + red
@@ -176,6 +176,9 @@ func (x *explainer) decided(e Event) {
 	case Monitored:
 		x.para(0, "It passed, with status %d, because %s is only monitored: otherwise %s would have refused it (%s).",
 			e.Status, e.Guard, e.Guard, e.Reason)
+	case Shadow:
+		x.para(0, "It passed, with status %d. The shadow of %s, another configuration of it that is not obeyed, would have refused it (%s).",
+			e.Status, e.Guard, e.Reason)
 	case Challenge:
 		x.para(0, "%s asked for proof of who it is, with status %d (%s).", e.Guard, e.Status, e.Reason)
 	case ResponseRefusal:
@@ -197,17 +200,30 @@ func (x *explainer) decided(e Event) {
 		x.para(0, "Guards looked at the first %s of %s bytes of the body.", thousands(uint64(e.Inspected)), thousands(uint64(e.BytesIn)))
 	}
 	for _, v := range e.Verdicts {
-		if v.Guard == e.Guard && v.Effect != merlon.Allow {
+		if about(e, v) {
 			x.saw(v)
 		}
 	}
+}
+
+// about reports whether a verdict is the one that the event is about.
+func about(e Event, v Verdict) bool {
+	return v.Guard == e.Guard && v.Effect != merlon.Allow && v.Shadow == (e.Kind == Shadow)
+}
+
+// speaker names who gave a verdict.
+func speaker(v Verdict) string {
+	if v.Shadow {
+		return "the shadow of " + v.Guard
+	}
+	return v.Guard
 }
 
 // saw writes a verdict's findings and error.
 func (x *explainer) saw(v Verdict) {
 	if len(v.Findings) > 0 {
 		x.gap()
-		x.para(0, "What %s saw:", v.Guard)
+		x.para(0, "What %s saw:", speaker(v))
 	}
 	for _, f := range v.Findings {
 		head := f.Message
@@ -229,11 +245,11 @@ func (x *explainer) saw(v Verdict) {
 func (x *explainer) others(e Event) {
 	var passed []string
 	for _, v := range e.Verdicts {
-		if v.Guard == e.Guard && v.Effect != merlon.Allow {
+		if about(e, v) {
 			continue
 		}
 		if v.Effect == merlon.Allow {
-			passed = append(passed, join(" ", v.Guard, paren(string(v.Reason))))
+			passed = append(passed, join(" ", speaker(v), paren(string(v.Reason))))
 			continue
 		}
 		x.gap()
@@ -241,7 +257,7 @@ func (x *explainer) others(e Event) {
 		if v.Monitored {
 			verb += ", but is only monitored"
 		}
-		x.para(0, "%s %s (%s).", v.Guard, verb, v.Reason)
+		x.para(0, "%s %s (%s).", speaker(v), verb, v.Reason)
 		x.saw(v)
 	}
 	if len(passed) > 0 {

@@ -252,6 +252,42 @@ func TestExplainSaysWhatWhyAndWhatToDo(t *testing.T) {
 	}
 }
 
+func TestExplainTellsShadowsApart(t *testing.T) {
+	shadow := merlon.Shadow(says{"waf", sqli("1' or 1=1")})
+	for _, c := range []struct {
+		name       string
+		guards     []merlon.Guard
+		has, hasnt []string
+	}{
+		{"only the shadow refuses", []merlon.Guard{shadow, says{"waf", merlon.Pass("clean")}},
+			[]string{"It passed, with status 200. The shadow of waf, another configuration of it that is not obeyed, would have refused it (attack).",
+				"What the shadow of waf saw:", "rule 942100", "Guards that let it pass: waf (clean).", "waf:\n      shadow:\n        exclude:\n          - rule: 942100\n"},
+			[]string{"would also"}},
+		{"both refuse", []merlon.Guard{shadow, says{"waf", merlon.Refuse(400, "malformed-body")}},
+			[]string{"waf refused it with status 400 (malformed-body).", "the shadow of waf would also have refused it (attack).", "What the shadow of waf saw:"},
+			[]string{"shadow:\n"}},
+		{"the shadow would let it pass", []merlon.Guard{merlon.Shadow(says{"waf", merlon.Pass("clean")}), says{"waf", sqli("1' or 1=1")}},
+			[]string{"waf refused it with status 403 (attack).", "What waf saw:", "Guards that let it pass: the shadow of waf (clean)."},
+			[]string{"would also", "shadow:\n"}},
+	} {
+		var b strings.Builder
+		if err := ledger.Explain(&b, event(t, "GET /?q=1", c.guards...), nil); err != nil {
+			t.Fatal(err)
+		}
+		flat := func(s string) string { return strings.Join(strings.Fields(s), " ") }
+		for _, s := range c.has {
+			if !strings.Contains(flat(b.String()), flat(s)) {
+				t.Errorf("%s: no %q in\n%s", c.name, s, &b)
+			}
+		}
+		for _, s := range c.hasnt {
+			if strings.Contains(b.String(), s) {
+				t.Errorf("%s: %q in\n%s", c.name, s, &b)
+			}
+		}
+	}
+}
+
 func TestFormatIsOneLineAndColouredOnlyWhenAsked(t *testing.T) {
 	e := event(t, "GET /a", says{"waf", sqli("x")})
 	plain := printed(t, e)

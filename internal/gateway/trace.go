@@ -79,7 +79,8 @@ func (t *Tracer) start(r *merlon.Request) (end func(merlon.Outcome)) {
 			span.AddEvent(v.Guard, trace.WithAttributes(
 				attribute.String("effect", v.Decision.Effect.String()),
 				attribute.String("reason", string(v.Decision.Reason)),
-				attribute.Bool("monitored", v.Decision.Monitored)))
+				attribute.Bool("monitored", v.Decision.Monitored),
+				attribute.Bool("shadow", v.Decision.Shadow)))
 		}
 		if o.Status >= 500 {
 			span.SetStatus(codes.Error, o.Guard)
