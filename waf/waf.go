@@ -100,6 +100,16 @@ type Config struct {
 	//
 	//	verify: 0.01
 	Verify float64 `yaml:"verify,omitempty"`
+	// Shadow is a second configuration, to be tried on the same requests: it
+	// is this one with the settings changed that stand here (exclude adds up).
+	// What it says is recorded, in events, `merlon why` and the metric
+	// merlon_shadow_total, and never obeyed. It sees what is judged before the
+	// upstream is asked: not the rest of a long multipart form, and no answer.
+	// It costs as much again as the WAF without it; verify means nothing here,
+	// and a shadow has no shadow. Default: none. Example:
+	//
+	//	shadow: {paranoia: 2}
+	Shadow *Config `yaml:"shadow,omitempty"`
 }
 
 const (
@@ -167,6 +177,9 @@ func New(c Config) (*Guard, error) {
 			errs = append(errs, merlon.BadSetting(setting, strconv.Itoa(v),
 				"must be from "+strconv.Itoa(low)+" to "+strconv.Itoa(high)))
 		}
+	}
+	if c.Shadow != nil {
+		errs = append(errs, merlon.BadSetting("shadow", "", "must not be set: a shadow is a guard of its own (merlon.Shadow) and has none itself"))
 	}
 	between("paranoia", c.Paranoia, 1, 4)
 	between("threshold", c.Threshold, 1, 1_000_000)

@@ -246,6 +246,20 @@ func (g Guards) Under(outer Guards) Guards {
 	return g
 }
 
+// Shadow returns the configuration of the WAF's shadow, or nil if there is
+// none: that of the WAF itself, with what the shadow sets put in its place. It
+// judges no answers and is not verified.
+func (g Guards) Shadow() *waf.Config {
+	if g.WAF == nil || g.WAF.Shadow == nil {
+		return nil
+	}
+	c := *g.WAF.Shadow
+	own := c.Shadow
+	inherit("waf.shadow", g.written, reflect.ValueOf(&c).Elem(), reflect.ValueOf(g.WAF).Elem())
+	c.Shadow, c.IgnoreResponses, c.Verify = own, true, 0
+	return &c
+}
+
 // note tells all guards in the file which of their settings were written.
 func (f *File) note(written []string) {
 	below := func(prefix string) map[string]bool {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/waf"
 )
 
 func parse(t *testing.T, text string) *config.File {
@@ -171,6 +172,37 @@ func TestGuardsInherit(t *testing.T) {
 		if !reflect.DeepEqual(c.got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
 		}
+	}
+}
+
+// A shadow is the WAF's own configuration with what it sets changed.
+func TestShadow(t *testing.T) {
+	f := parse(t, `
+waf: {paranoia: 1, threshold: 7, ignore_responses: false, verify: 0.5, exclude: [{rule: 1}], rules: [a]}
+sites:
+  - waf: {threshold: 9, exclude: [{rule: 2}], shadow: {paranoia: 3, rules: [], exclude: [{rule: 3}]}}
+    routes:
+      - path: /a
+        waf: {limit: 2MiB, shadow: {paranoia: 4}}
+      - path: /b
+        waf: {shadow: {shadow: {}}}
+`)
+	if f.Guards.Shadow() != nil {
+		t.Error("a shadow where none is")
+	}
+	site := f.Sites[0].Guards.Under(f.Guards)
+	want := waf.Config{Paranoia: 3, Threshold: 9, IgnoreResponses: true, Rules: []string{},
+		Exclude: []waf.Exclude{{Rule: waf.RuleIDs{1}}, {Rule: waf.RuleIDs{2}}, {Rule: waf.RuleIDs{3}}}}
+	if got := site.Shadow(); !reflect.DeepEqual(*got, want) {
+		t.Errorf("the site's shadow is %+v, want %+v", *got, want)
+	}
+	want.Paranoia, want.Limit = 4, 2*merlon.MiB
+	a := f.Sites[0].Routes[0].Guards.Under(site)
+	if got := a.Shadow(); !reflect.DeepEqual(*got, want) {
+		t.Errorf("the route's shadow is %+v, want %+v", *got, want)
+	}
+	if b := f.Sites[0].Routes[1].Guards.Under(site).Shadow(); b.Shadow == nil || b.Paranoia != 3 {
+		t.Errorf("a shadow's shadow, which is a mistake, is lost: %+v", *b)
 	}
 }
 

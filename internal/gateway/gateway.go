@@ -290,7 +290,15 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 	}
 	add("limit", lg, err)
 	if !names(c.Off, "waf") { // compiling rules is the one thing that takes time
-		wg, err := b.waf(orZero(c.WAF))
+		wc := orZero(c.WAF)
+		wc.Shadow = nil
+		wg, err := b.waf(wc)
+		if s := c.Shadow(); s != nil && err == nil && !b.env.replay {
+			sg, err := b.waf(*s)
+			b.fail(setting+".waf.shadow", err)
+			r.guards = append(r.guards, "waf (shadow)")
+			list = append(list, merlon.Shadow(sg))
+		}
 		add("waf", wg, err)
 	}
 	cg, err := csrf.New(orZero(c.CSRF))

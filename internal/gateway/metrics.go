@@ -10,6 +10,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/waf"
 )
 
 // Metrics are what Prometheus scrapes. Their labels come from the
@@ -18,11 +19,11 @@ import (
 type Metrics struct {
 	Registry *prometheus.Registry
 
-	requests, monitored *prometheus.CounterVec
-	latency             *prometheus.HistogramVec
-	reloads             *prometheus.CounterVec
-	current             *atomic.Pointer[Gateway]
-	log                 *ledger.Log
+	requests, monitored, shadow *prometheus.CounterVec
+	latency                     *prometheus.HistogramVec
+	reloads                     *prometheus.CounterVec
+	current                     *atomic.Pointer[Gateway]
+	log                         *ledger.Log
 }
 
 // NewMetrics returns the metrics of a process; log may be nil.
@@ -34,6 +35,9 @@ func NewMetrics(log *ledger.Log, version string) *Metrics {
 	m.monitored = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "merlon_monitored_total", Help: "Refusals that were recorded but not obeyed.",
 	}, []string{"site", "route", "guard", "reason"})
+	m.shadow = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "merlon_shadow_total", Help: "Requests that a guard and its shadow judged, by how the shadow's verdict differs: same, stricter, laxer, failed.",
+	}, []string{"site", "route", "guard", "verdict"})
 	m.latency = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "merlon_request_duration_seconds", Help: "Time from a request's header to the end of its answer.",
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -45,7 +49,7 @@ func NewMetrics(log *ledger.Log, version string) *Metrics {
 		Name: "merlon_build_info", Help: "Always 1.", ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.Registry.MustRegister(m.requests, m.monitored, m.latency, m.reloads, build, (*gauges)(m),
+	m.Registry.MustRegister(m.requests, m.monitored, m.shadow, m.latency, m.reloads, build, (*gauges)(m),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -55,7 +59,12 @@ func (m *Metrics) request(r *merlon.Request, o merlon.Outcome, took time.Duratio
 		return
 	}
 	reason := ""
-	for _, v := range r.Verdicts() {
+	verdicts := r.Verdicts()
+	for i, v := range verdicts {
+		if v.Decision.Shadow {
+			m.shadow.WithLabelValues(r.Site, r.Route, v.Guard, compare(v, verdicts[i+1:])).Inc()
+			continue
+		}
 		if v.Decision.Monitored && v.Decision.Effect != merlon.Allow {
 			m.monitored.WithLabelValues(r.Site, r.Route, v.Guard, string(v.Decision.Reason)).Inc()
 		}
@@ -65,6 +74,27 @@ func (m *Metrics) request(r *merlon.Request, o merlon.Outcome, took time.Duratio
 	}
 	m.requests.WithLabelValues(r.Site, r.Route, o.Guard, reason, strconv.Itoa(o.Status)).Inc()
 	m.latency.WithLabelValues(r.Site, r.Route).Observe(took.Seconds())
+}
+
+// compare says how a shadow's verdict differs from its guard's, which is the
+// first that comes behind it.
+func compare(shadow merlon.Verdict, behind []merlon.Verdict) string {
+	passed := true
+	for _, v := range behind {
+		if v.Guard == shadow.Guard && !v.Decision.Shadow {
+			passed = v.Decision.Effect == merlon.Allow || v.Decision.Reason == waf.VerdictsDiffer
+			break
+		}
+	}
+	switch would := shadow.Decision.Effect == merlon.Allow; {
+	case shadow.Decision.Reason == merlon.GuardFailed:
+		return "failed"
+	case would && !passed:
+		return "laxer"
+	case !would && passed:
+		return "stricter"
+	}
+	return "same"
 }
 
 func (m *Metrics) refusal(guard string, reason merlon.Reason, status int) {

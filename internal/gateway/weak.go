@@ -52,6 +52,9 @@ func weakGuards(say func(place, text string), place string, c config.Guards) {
 	if len(c.Monitor) > 0 {
 		say(place, "monitor: "+strings.Join(c.Monitor, ", ")+" records what it would refuse, and lets it pass")
 	}
+	if c.WAF != nil && c.WAF.Shadow != nil {
+		say(place, "waf.shadow: records what it would refuse, and lets it pass; it costs as much again as the waf")
+	}
 	if c.WAF != nil && c.WAF.Engine == "coraza" {
 		say(place, "waf.engine: coraza runs all rules here, at a hundred times the native engine's cost: anybody can buy CPU time with requests")
 	}
