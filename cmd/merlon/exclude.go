@@ -37,7 +37,7 @@ func (w *why) excludeIt(cmd *cobra.Command, e ledger.Event) error {
 	} else if err != nil {
 		return err
 	}
-	edit, err := config.ExcludeIn(w.file, old, e.Site, e.Route, list)
+	edit, err := config.ExcludeIn(w.file, old, config.Scope{Site: e.Site, Route: e.Route, Shadow: e.Kind == ledger.Shadow}, list)
 	if err != nil {
 		printf(out, "%s\n", strings.TrimRight(e.Remedy, "\n"))
 		return errors.New(err.Error() + "\nnothing was written; what is shown belongs to " + placeOf(e))
@@ -47,7 +47,7 @@ func (w *why) excludeIt(cmd *cobra.Command, e ledger.Event) error {
 		return nil
 	}
 	printf(out, "%s", diff.Diff(w.file, old, w.file, edit.Text))
-	printf(out, "\nFor every request to %s, from any client:\n", placeOf(e))
+	printf(out, "\n%s\n", opens(e))
 	for _, x := range edit.Added {
 		printf(out, "  %s\n", inWords(x))
 	}
@@ -80,24 +80,37 @@ func exclusions(e ledger.Event) ([]waf.Exclude, error) {
 	if err != nil || strings.Contains(e.Remedy, "[redacted]") || strings.HasSuffix(e.Remedy, "…") {
 		return nil, fmt.Errorf("the smallest change is not recorded as a whole; add it by hand to %s", placeOf(e))
 	}
-	if f.WAF == nil || len(f.WAF.Exclude) == 0 || !onlyExcludes(f) {
+	list := onlyExcludes(f, e.Kind == ledger.Shadow)
+	if len(list) == 0 {
 		return nil, fmt.Errorf("the smallest change is not an exclusion; add what is shown by hand to %s", placeOf(e))
 	}
-	for _, x := range f.WAF.Exclude {
+	for _, x := range list {
 		// A name is the client's choice, and in the file * stands for any characters.
 		if strings.Contains(x.Name, "*") {
 			return nil, fmt.Errorf("the name %q would stand for others, too; add what is shown by hand to %s", x.Name, placeOf(e))
 		}
 	}
-	return f.WAF.Exclude, nil
+	return list, nil
 }
 
-func onlyExcludes(f *config.File) bool {
-	rest := *f.WAF
-	rest.Exclude = nil
+// onlyExcludes returns the exclusions of the WAF or its shadow if there is
+// nothing else.
+func onlyExcludes(f *config.File, shadow bool) []waf.Exclude {
 	g := f.Guards
-	return reflect.ValueOf(rest).IsZero() && g.Monitor == nil && g.Off == nil &&
-		g.Address == nil && g.Limit == nil && g.CSRF == nil && g.Headers == nil
+	if g.WAF == nil || g.Monitor != nil || g.Off != nil || g.Address != nil || g.Limit != nil || g.CSRF != nil || g.Headers != nil {
+		return nil
+	}
+	c := *g.WAF
+	if shadow {
+		if c.Shadow == nil || !reflect.DeepEqual(c, waf.Config{Shadow: c.Shadow}) {
+			return nil
+		}
+		c = *c.Shadow
+	}
+	if !reflect.DeepEqual(c, waf.Config{Exclude: c.Exclude}) {
+		return nil
+	}
+	return c.Exclude
 }
 
 func placeOf(e ledger.Event) string {
@@ -108,6 +121,14 @@ func placeOf(e ledger.Event) string {
 		return "the site " + e.Site
 	}
 	return "the route " + e.Route + " of the site " + e.Site
+}
+
+// opens is the first line of what an exclusion opens.
+func opens(e ledger.Event) string {
+	if e.Kind == ledger.Shadow {
+		return "For the shadow, with every request to " + placeOf(e) + ":"
+	}
+	return "For every request to " + placeOf(e) + ", from any client:"
 }
 
 // inWords says what an exclusion opens.

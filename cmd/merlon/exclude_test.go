@@ -35,6 +35,16 @@ func TestExclusions(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
 		}
 	}
+	for remedy, want := range map[string]bool{
+		"waf:\n  shadow:\n    exclude:\n      - {rule: 1}":                  true,
+		"waf:\n  exclude:\n    - {rule: 1}":                                 false,
+		"waf:\n  paranoia: 1\n  shadow:\n    exclude:\n      - {rule: 1}":   false,
+		"waf:\n  shadow:\n    paranoia: 1\n    exclude:\n      - {rule: 1}": false,
+	} {
+		if list, err := exclusions(ledger.Event{Kind: ledger.Shadow, Guard: "waf", Remedy: remedy}); (err == nil) != want || len(list) > 0 != want {
+			t.Errorf("a shadow's remedy is taken: %v\n%s", err, remedy)
+		}
+	}
 	if _, err := exclusions(ledger.Event{ID: "ID", Kind: ledger.Access}); err == nil || !strings.Contains(err.Error(), "was not refused") {
 		t.Error(err)
 	}

@@ -33,16 +33,22 @@ func (e *HandError) Error() string {
 	return fmt.Sprintf("%s:%d: %s: %s, so it must be edited by hand", e.File, e.Line, e.Setting, e.Why)
 }
 
+// A Scope is where an exclusion holds.
+type Scope struct {
+	Site   string // the first of the site's hosts
+	Route  string // the route's path; empty for what no route matches
+	Shadow bool   // for the WAF's shadow only
+}
+
 // ExcludeIn works out the change of a file's text after which the WAF excludes
-// what is added for the requests of one route; route is empty for those that
-// no route matches, site is the first of the site's hosts. What the route
-// excludes already, itself or by what it inherits, is not added again.
+// what is added within the scope. What is excluded there already, or by what
+// is inherited, is not added again.
 //
 // Everything else in the text stays as it is, comments and spaces included,
 // and the changed text is read again: an Edit is returned only if it says
 // exactly what the old one said and the exclusions. Whether the rules exist is
 // for [waf.New].
-func ExcludeIn(name string, text []byte, site, route string, add []waf.Exclude) (*Edit, error) {
+func ExcludeIn(name string, text []byte, s Scope, add []waf.Exclude) (*Edit, error) {
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("%s: is larger than %d MiB", name, maxFile>>20)
 	}
@@ -50,7 +56,7 @@ func ExcludeIn(name string, text []byte, site, route string, add []waf.Exclude) 
 	if err != nil {
 		return nil, err
 	}
-	i, j, err := f.find(site, route)
+	i, j, err := f.find(s.Site, s.Route)
 	if err != nil {
 		return nil, err
 	}
@@ -58,21 +64,28 @@ func ExcludeIn(name string, text []byte, site, route string, add []waf.Exclude) 
 	if j >= 0 {
 		place = fmt.Sprintf("%s.routes[%d]", place, j)
 	}
-	edit := &Edit{Text: text, Setting: place + ".waf.exclude", Line: 1}
+	keys := []string{"waf", "exclude"}
+	if s.Shadow {
+		keys = []string{"waf", "shadow", "exclude"}
+	}
+	edit := &Edit{Text: text, Setting: place + "." + strings.Join(keys, "."), Line: 1}
 	if tk := f.places[place]; tk != nil {
 		edit.Line = tk.Position.Line
 	}
-	edit.Added = missing(add, f.excluded(i, j))
+	if s.Shadow && f.effective(i, j).Shadow() == nil {
+		return nil, fmt.Errorf("%s: the WAF has no shadow where the request was", name)
+	}
+	edit.Added = missing(add, f.excluded(i, j, s.Shadow))
 	if len(edit.Added) == 0 {
 		return edit, nil
 	}
 	hand := func(why string) error { return &HandError{name, edit.Line, place, why} }
 	e := newEditor(text, edit.Added)
-	if err := e.insert(i, j); err != nil {
+	if err := e.insert(i, j, keys); err != nil {
 		return nil, hand(err.Error())
 	}
 	edit.Text = e.result()
-	f.exclude(i, j, edit.Added)
+	f.exclude(i, j, s.Shadow, edit.Added)
 	if after, err := Parse(name, edit.Text); err != nil || !same(f, after) {
 		return nil, hand("its form is not one that can be added to")
 	}
@@ -104,24 +117,40 @@ func (f *File) guards(i, j int) *Guards {
 	return &f.Sites[i].Routes[j].Guards
 }
 
-// excluded is what holds for a route: its own, its site's and the top's.
-func (f *File) excluded(i, j int) []waf.Exclude {
+// effective are the guards' settings as they hold for a site or route: its
+// own and what it inherits.
+func (f *File) effective(i, j int) Guards {
 	g := f.Sites[i].Guards.Under(f.Guards)
 	if j >= 0 {
 		g = f.Sites[i].Routes[j].Guards.Under(g)
 	}
-	if g.WAF == nil {
-		return nil
-	}
-	return g.WAF.Exclude
+	return g
 }
 
-func (f *File) exclude(i, j int, add []waf.Exclude) {
-	g := f.guards(i, j)
-	if g.WAF == nil {
-		g.WAF = &waf.Config{}
+func (f *File) excluded(i, j int, shadow bool) []waf.Exclude {
+	g := f.effective(i, j)
+	c := g.WAF
+	if shadow {
+		c = g.Shadow()
 	}
-	g.WAF.Exclude = append(slices.Clone(g.WAF.Exclude), add...)
+	if c == nil {
+		return nil
+	}
+	return c.Exclude
+}
+
+func (f *File) exclude(i, j int, shadow bool, add []waf.Exclude) {
+	at := &f.guards(i, j).WAF
+	if *at == nil {
+		*at = &waf.Config{}
+	}
+	if shadow {
+		at = &(*at).Shadow
+		if *at == nil {
+			*at = &waf.Config{}
+		}
+	}
+	(*at).Exclude = append(slices.Clone((*at).Exclude), add...)
 }
 
 // same reports whether two files say the same, wherever they say it.
@@ -211,7 +240,7 @@ func scalar(s string) string {
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 // insert finds the route's place in the text and puts the exclusions there.
-func (e *editor) insert(i, j int) error {
+func (e *editor) insert(i, j int, keys []string) error {
 	d := &decoder{}
 	at := d.parse(e.text)
 	path := []any{"sites", i}
@@ -226,7 +255,7 @@ func (e *editor) insert(i, j int) error {
 			return errForm
 		}
 	}
-	return e.grow(at, []string{"waf", "exclude"}, flow)
+	return e.grow(at, keys, flow)
 }
 
 // child is the value of a mapping's key or a list's item; nil if there is none.

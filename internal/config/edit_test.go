@@ -57,7 +57,8 @@ func TestExcludeIn(t *testing.T) {
 				case "\n":
 				}
 				before, want := added.ReplaceAllString(text, "$1"), added.ReplaceAllString(text, "$2")
-				e, err := config.ExcludeIn("f", []byte(before), "a", routeIn(text), []waf.Exclude{one})
+				scope := config.Scope{Site: "a", Route: routeIn(text), Shadow: strings.Contains(c.Name, "the shadow of")}
+				e, err := config.ExcludeIn("f", []byte(before), scope, []waf.Exclude{one})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -67,7 +68,7 @@ func TestExcludeIn(t *testing.T) {
 				if !reflect.DeepEqual(e.Added, []waf.Exclude{one}) || !strings.HasPrefix(e.Setting, "sites[") || e.Line < 1 {
 					t.Errorf("%+v", e)
 				}
-				again, err := config.ExcludeIn("f", e.Text, "a", routeIn(text), []waf.Exclude{one})
+				again, err := config.ExcludeIn("f", e.Text, scope, []waf.Exclude{one})
 				if err != nil || len(again.Added) > 0 || string(again.Text) != want {
 					t.Errorf("a second time: %+v %v", again, err)
 				}
@@ -94,7 +95,7 @@ func TestExcludeInLeavesWhatStands(t *testing.T) {
 			"sites: [{host: a, routes: [{path: /r, waf: {exclude: [%s]}}]}]\n",
 		} {
 			text := fmt.Sprintf(form, c.have)
-			e, err := config.ExcludeIn("f", []byte(text), "a", "/r", add)
+			e, err := config.ExcludeIn("f", []byte(text), config.Scope{Site: "a", Route: "/r"}, add)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,12 +108,16 @@ func TestExcludeInLeavesWhatStands(t *testing.T) {
 			}
 		}
 	}
+	none := config.Scope{Site: "a", Shadow: true}
+	if _, err := config.ExcludeIn("f", []byte("sites: [{host: a, waf: {}}]"), none, add); err == nil || !strings.Contains(err.Error(), "f: the WAF has no shadow where the request was") {
+		t.Errorf("a shadow that is gone: %v", err)
+	}
 	elsewhere := "sites: [{host: a, routes: [{path: /r}, {path: /x, waf: {exclude: [{rule: 1}, {rule: 2}]}}]}]"
-	if e, err := config.ExcludeIn("f", []byte(elsewhere), "a", "/r", add); err != nil || len(e.Added) == 0 {
+	if e, err := config.ExcludeIn("f", []byte(elsewhere), config.Scope{Site: "a", Route: "/r"}, add); err != nil || len(e.Added) == 0 {
 		t.Errorf("what another route excludes counts: %v", err)
 	}
 	tag := []waf.Exclude{{Tag: "attack-sqli", Target: waf.Args}}
-	if e, err := config.ExcludeIn("f", []byte("waf: {exclude: [{tag: attack-sqli}]}\nsites: [{host: a}]"), "a", "", tag); err != nil || len(e.Added) > 0 {
+	if e, err := config.ExcludeIn("f", []byte("waf: {exclude: [{tag: attack-sqli}]}\nsites: [{host: a}]"), config.Scope{Site: "a"}, tag); err != nil || len(e.Added) > 0 {
 		t.Errorf("a tag was added twice: %v", err)
 	}
 }
@@ -133,7 +138,7 @@ func TestExcludeInRefuses(t *testing.T) {
 		{"an item without braces", "sites: [{host: a, routes: [{path: /r, waf: {exclude: [rule: 2]}}]}]", "f:1: sites[0].routes[0]: its form"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e, err := config.ExcludeIn("f", []byte(c.text), "a", "/r", []waf.Exclude{one})
+			e, err := config.ExcludeIn("f", []byte(c.text), config.Scope{Site: "a", Route: "/r"}, []waf.Exclude{one})
 			if e != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
@@ -375,7 +380,7 @@ func TestExcludeInAnyForm(t *testing.T) {
 		if err != nil {
 			t.Fatalf("seed %d: the test's own file: %v\n%s", seed, err, w)
 		}
-		e, err := config.ExcludeIn("f", []byte(w.String()), site, route, []waf.Exclude{one})
+		e, err := config.ExcludeIn("f", []byte(w.String()), config.Scope{Site: site, Route: route}, []waf.Exclude{one})
 		if err != nil {
 			hand++
 			t.Logf("seed %d: %v\n%s", seed, err, w)
@@ -415,7 +420,7 @@ func FuzzExcludeIn(f *testing.F) {
 			return
 		}
 		add := []waf.Exclude{{Rule: waf.RuleIDs{1}, Target: waf.Args, Name: strings.ToValidUTF8(name, "?")}}
-		e, err := config.ExcludeIn("f", []byte(text), "a", routeIn(text), add)
+		e, err := config.ExcludeIn("f", []byte(text), config.Scope{Site: "a", Route: routeIn(text)}, add)
 		if err != nil {
 			return
 		}
