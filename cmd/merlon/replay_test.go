@@ -39,7 +39,13 @@ func serveRequests() {
 	for base == "" && lines.Scan() {
 		_, base, _ = strings.Cut(lines.Text(), "cleartext ")
 	}
-	go func() { _, _ = io.Copy(io.Discard, out) }()
+	go func() {
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "recorded") {
+				fmt.Fprintln(os.Stderr, lines.Text())
+			}
+		}
+	}()
 	text, err := os.ReadFile(os.Args[1])
 	must(err)
 	for wire := range strings.SplitSeq(string(text), "----\n") {
