@@ -70,4 +70,3 @@ func (c *cache) keep(p place, class int, key, val string) {
 	}
 	c.tags[p.slot].Store(p.tag) // what was there is forgotten
 }
-

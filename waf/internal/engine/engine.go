@@ -65,7 +65,7 @@ type value struct {
 type node struct {
 	parent  int
 	step    step
-	number  int // of the step
+	number  int           // of the step
 	changes match.ByteSet // bytes without any of which the whole chain changes nothing
 	folds   bool          // but letters to lower case
 	always  bool          // or whatever the value is

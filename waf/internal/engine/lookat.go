@@ -13,7 +13,7 @@ type screening struct {
 	dirty      bool
 
 	scanner  [2]*match.Scanner
-	memo     []memo // what a node of the tree makes of the value
+	memo     []memo                            // what a node of the tree makes of the value
 	applied  [2 * keptVersions][keptSteps]memo // what steps made of versions, as they are and in lower case
 	spare    memo
 	versions []version
@@ -111,7 +111,7 @@ func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val stri
 	p := match.Presence(val)
 	t.addVersion(val, p)
 	t.memo[0] = memo{turn: t.turn}
-	single := !p.Meets(&cl.changes)
+	single := !cl.always && !p.Meets(&cl.changes)
 	if !single {
 		for i := range cl.chains {
 			t.node(cl.chains[i].node)
@@ -150,13 +150,13 @@ func (t *transaction) node(n int) *memo {
 		return m
 	}
 	nd := &t.engine.nodes[n]
-	if !t.versions[0].bytes.Meets(&nd.changes) {
+	if !nd.always && !t.versions[0].bytes.Meets(&nd.changes) {
 		*m = memo{turn: t.turn, lower: nd.folds}
 		return m
 	}
 	parent := t.node(nd.parent)
 	from := &t.versions[parent.version]
-	if !from.bytes.Meets(&nd.step.Changes) {
+	if !nd.step.Always && !from.bytes.Meets(&nd.step.Changes) {
 		*m = memo{turn: t.turn, version: parent.version, lower: parent.lower || nd.step.Folds}
 		return m
 	}
