@@ -22,6 +22,7 @@ const (
 	noKind kind = iota
 	form
 	jsonBody
+	xmlBody
 	multipartForm
 )
 
@@ -44,6 +45,8 @@ func kindOf(h http.Header) kind {
 		return multipartForm
 	case sub == "json", media == "application/csp-report", strings.HasSuffix(sub, "+json"):
 		return jsonBody
+	case sub == "xml", strings.HasSuffix(sub, "+xml"):
+		return xmlBody
 	}
 	return noKind
 }
@@ -55,6 +58,8 @@ func (r *redactor) body(b []byte, k kind, h http.Header) ([]byte, bool) {
 		return []byte(r.pairs(string(b))), true
 	case jsonBody:
 		return r.json(b)
+	case xmlBody:
+		return r.xml(b)
 	case multipartForm:
 		_, params, err := mime.ParseMediaType(declared(h, "Content-Type"))
 		if err != nil || params["boundary"] == "" {

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
+	"html"
 	"io"
 	"net/http"
 	"reflect"
@@ -89,6 +91,15 @@ func FuzzRedact(f *testing.F) {
 		if again, _ := r.body(out, jsonBody, nil); !bytes.Equal(again, out) {
 			t.Fatalf("%s\nbecame %s\nand then %s", object, out, again)
 		}
+		var esc bytes.Buffer
+		_ = xml.EscapeText(&esc, []byte(value))
+		doc := []byte("<a n=\"" + esc.String() + "\">" + esc.String() + "<pin p='" + esc.String() + "'>" + esc.String() + "</pin></a>")
+		if out, ok = r.body(doc, xmlBody, nil); !ok || len(out) != len(doc) {
+			t.Fatalf("%s\nbecame %s", doc, out)
+		}
+		if again, ok := r.body(out, xmlBody, nil); !ok || !bytes.Equal(again, out) {
+			t.Fatalf("%s\nbecame %s\nand then %s", doc, out, again)
+		}
 		text := secretName + "=" + secret + "&" + name + "=" + value
 		pairs := r.pairs(text)
 		if len(pairs) != len(text) || r.pairs(pairs) != pairs {
@@ -121,6 +132,7 @@ func FuzzSecretNeverRecorded(f *testing.F) {
 		for k, b := range map[kind]string{
 			form:          pair,
 			jsonBody:      `{"a": {"` + n + `": ["` + secret + `"]}}`,
+			xmlBody:       `<a><pwd b="1">` + html.EscapeString(secret) + `</pwd><c pin='` + html.EscapeString(secret) + `'/></a>`,
 			multipartForm: "--B\r\nContent-Disposition: form-data; name=\"" + n + "\"\r\n\r\n" + secret + "\r\n--B--\r\n",
 		} {
 			e := &Entry{Target: "/p?" + pair, Body: []byte(b), Whole: true, Header: http.Header{
@@ -131,7 +143,7 @@ func FuzzSecretNeverRecorded(f *testing.F) {
 			if wire := appendEntry(nil, e); bytes.Contains(wire, []byte(secret)) {
 				t.Fatalf("recorded: %q", wire)
 			}
-			if !e.Whole {
+			if !e.Whole && k != xmlBody { // which cannot hold every character
 				t.Fatal("the body was left out")
 			}
 		}

@@ -103,6 +103,11 @@ func TestSecretsInBodies(t *testing.T) {
 		{"JSON in JSON", "application/json", `{"q": "{\"password\": \"x1\"}"}`, `{"q": "{\"password\": \"z0\"}"}`},
 		{"GraphQL", "application/json", `{"query": "mutation { login(password: \"x1\") { id } }"}`,
 			`{"query": "mutation { login(password: \"z0\") { id } }"}`},
+		{"XML", "text/xml", `<a n="1" pin='23'><password type="x">H&amp;2</password><b>tea<!-- c --></b><c token = "k1"/></a>`,
+			`<a n="1" pin='00'><password type="z">z_zzz_0</password><b>tea<!-- c --></b><c token = "z0"/></a>`},
+		{"SOAP", "application/soap+xml", "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<s:E xmlns:s=\"urn:s\"><w:Password xmlns:w='urn:w'><![CDATA[H<2]]></w:Password>\n <q>tea</q></s:E>",
+			"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<s:E xmlns:s=\"urn:s\"><w:Password xmlns:w='zzz_z'><![CDATA[z_0]]></w:Password>\n <q>tea</q></s:E>"},
+		{"XML, text", "text/xml", `<a><b>password=x1</b><b c="my pin=1234"/></a>`, `<a><b>zzzzzzzz_z0</b><b c="zz_zzz_0000"/></a>`},
 		{"multipart", file, "--B\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nHunter2\r\n--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\r\nthe secret text\r\n--B\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\ntea\r\n--B--",
 			"--B\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nzzzzzz0\r\n--B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\r\n\r\n--B\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\ntea\r\n--B--"},
 	} {
