@@ -170,6 +170,9 @@ func TestShadowsAreRecordedAndNotObeyed(t *testing.T) {
 			}
 		})
 	}
+	if d := merlon.NewGate(merlon.Shadow(answers("a", refuse))).Check(merlontest.Request(t, "GET /")); d.Effect != merlon.Allow || d.Shadow {
+		t.Errorf("a shadow's decision is the gate's: %+v", d)
+	}
 	if d := merlon.Shadow(answers("a", merlon.Refuse(403, "bad"))).Check(merlontest.Request(t, "GET /")); !d.Passed() || !d.Shadow {
 		t.Errorf("asked without a gate: %+v", d)
 	}
