@@ -22,6 +22,12 @@ func (f *folder) finish() {
 		}
 		r.effect = f.hasEffect(r) || ranked && r.Severity >= 0
 		r.always = r.always || readsSeverity(r)
+		if r.onMessage && !asksMessage(r) { // it takes something from every message
+			r.always = true
+			if r.effect {
+				f.demand(r.Phase)
+			}
+		}
 		r.separate, r.perNames = separable(r)
 		if f.readsOthers(r, writers) {
 			r.always = true
@@ -47,6 +53,15 @@ func (f *folder) finish() {
 		f.e.lower[name] = strings.ToLower(name)
 		f.e.lower[http.CanonicalHeaderKey(name)] = strings.ToLower(name)
 	}
+}
+
+// asksMessage reports whether any of a rule's conditions depends on the
+// message.
+func asksMessage(r *rule) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.targets, func(g target) bool { return !internal(g.Var) }) ||
+			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var != seclang.Unknown && !internal(k.Var) })
+	})
 }
 
 // readsSeverity reports whether a rule depends on how severe the rules are that

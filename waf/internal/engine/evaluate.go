@@ -208,7 +208,6 @@ func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 		return true
 	}
 	t.cutting = r.index
-	arg, moving := l.fixed, !l.isFixed && l.arg != nil
 	hit := false
 	for i := range l.targets {
 		g := &l.targets[i]
@@ -221,10 +220,7 @@ func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 		}
 		t.entries = list
 		for _, e := range list {
-			if moving { // a match may have changed it
-				arg = t.expand(l.arg, r)
-			}
-			if t.test(r, level, l, e, arg) {
+			if t.test(r, level, l, e) {
 				hit = true
 			}
 		}
@@ -233,15 +229,15 @@ func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 }
 
 // test transforms a value and asks the operator.
-func (t *transaction) test(r *rule, level int, l *link, e entry, arg string) bool {
+func (t *transaction) test(r *rule, level int, l *link, e entry) bool {
 	if l.MultiMatch {
-		return t.testEach(r, level, l, e, arg)
+		return t.testEach(r, level, l, e)
 	}
 	val := e.val
 	for _, s := range l.steps {
 		val, _ = s.Apply(&t.arena, val)
 	}
-	if !t.accepts(l, val, arg) {
+	if !t.accepts(r, l, val) {
 		return false
 	}
 	e.val = val
@@ -250,11 +246,11 @@ func (t *transaction) test(r *rule, level int, l *link, e entry, arg string) boo
 }
 
 // testEach asks about every value that the transformations come to.
-func (t *transaction) testEach(r *rule, level int, l *link, e entry, arg string) bool {
+func (t *transaction) testEach(r *rule, level int, l *link, e entry) bool {
 	hit := false
 	val := e.val
 	for i := 0; ; i++ {
-		if t.accepts(l, val, arg) {
+		if t.accepts(r, l, val) {
 			hit = true
 			e.val = val
 			t.match(r, level, l, e)
@@ -274,7 +270,11 @@ func (t *transaction) testEach(r *rule, level int, l *link, e entry, arg string)
 }
 
 // accepts asks the operator, and lets it capture.
-func (t *transaction) accepts(l *link, val, arg string) bool {
+func (t *transaction) accepts(r *rule, l *link, val string) bool {
+	arg := l.fixed
+	if !l.isFixed && l.arg != nil { // the last match may have changed it
+		arg = t.expand(l.arg, r)
+	}
 	if l.capture == nil {
 		return l.op.Match(val, arg) != l.negated
 	}
