@@ -225,12 +225,24 @@ func (e *Engine) child(parent int, s step) int {
 	}
 	n := node{parent: parent, step: s, changes: e.nodes[parent].changes, folds: e.nodes[parent].folds || s.Folds, always: e.nodes[parent].always || s.Always}
 	n.changes.Or(&s.Changes)
+	n.adds = e.nodes[parent].adds
+	if !slices.Contains(shrinking, s.Name) {
+		n.adds.Or(&s.Changes)
+	}
 	if n.number = slices.Index(e.steps, s); n.number < 0 {
 		n.number = len(e.steps)
 		e.steps = append(e.steps, s)
 	}
 	e.nodes = append(e.nodes, n)
 	return len(e.nodes) - 1
+}
+
+// shrinking are the transformations of which the result has no bytes that the
+// value has not, but for spaces, slashes and the case of letters.
+var shrinking = []string{
+	"cmdLine", "compressWhitespace", "lowercase", "normalisePath", "normalisePathWin", "normalizePath", "normalizePathWin",
+	"removeComments", "removeCommentsChar", "removeNulls", "removeWhitespace", "replaceComments", "replaceNulls", "trim", "trimLeft",
+	"trimRight",
 }
 
 func (e *Engine) compileMacro(m seclang.Macro) macro {

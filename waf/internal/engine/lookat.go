@@ -16,6 +16,7 @@ type screening struct {
 	memo     []memo                            // what a node of the tree makes of the value
 	applied  [2 * keptVersions][keptSteps]memo // what steps made of versions, as they are and in lower case
 	spare    memo
+	live     []int32 // chains of the value under which triggers are to be asked
 	versions []version
 	turn     uint32   // of the value
 	mark     uint32   // of the version
@@ -111,30 +112,69 @@ func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val stri
 	p := match.Presence(val)
 	t.addVersion(val, p)
 	t.memo[0] = memo{turn: t.turn}
-	single := !cl.always && !p.Meets(&cl.changes)
-	if !single {
+	have := p.Folded()
+	have.Or(&added)
+	if cl.always || p.Meets(&cl.changes) {
+		t.transformed(s, cl, n, &p, &have, v, key)
+	} else {
+		if cl.literal && cl.words.Meets(&have) {
+			t.scan(s, n, 0, v, key)
+		}
 		for i := range cl.chains {
-			t.node(cl.chains[i].node)
-		}
-	}
-	if cl.literal {
-		for i := range t.versions {
-			t.scan(s, n, int32(i), v, key)
-		}
-	}
-	for i := range cl.chains {
-		ch := &cl.chains[i]
-		for _, c := range ch.every {
-			version := int32(0)
-			if !single {
-				version = t.node(ch.node).version
+			for _, c := range cl.chains[i].every {
+				t.ask(c, 0, cl.chains[i].node, v, key)
 			}
-			t.ask(c, version, ch.node, v, key)
 		}
 	}
 	if !t.cross {
 		s.cache.keep(place, n, of, val)
 	}
+}
+
+// added are the bytes that transformations may add that take others away.
+var added = func() (b match.ByteSet) {
+	b.Add(' ')
+	b.Add('/')
+	return b
+}()
+
+// transformed screens a value that transformations change. Chains of which no
+// trigger can find what it needs are left out.
+func (t *transaction) transformed(s *screen, cl *class, n int, p, have *match.ByteSet, v seclang.Variable, key string) {
+	t.live = t.live[:0]
+	scan := uint64(0) // versions that may have literals
+	for i := range cl.chains {
+		ch := &cl.chains[i]
+		if t.hopeless(ch, p, have) {
+			continue
+		}
+		m := t.node(ch.node)
+		if len(ch.every) > 0 {
+			t.live = append(t.live, int32(i))
+		}
+		if ch.words.Meets(&t.versions[m.version].folded) {
+			scan |= 1 << min(m.version, 63)
+		}
+	}
+	for i := range t.versions {
+		if scan&(1<<min(i, 63)) != 0 {
+			t.scan(s, n, int32(i), v, key)
+		}
+	}
+	for _, i := range t.live {
+		ch := &cl.chains[i]
+		version := t.node(ch.node).version
+		for _, c := range ch.every {
+			t.ask(c, version, ch.node, v, key)
+		}
+	}
+}
+
+// hopeless reports whether a chain makes nothing of a value that any trigger
+// could accept, since it only takes bytes away.
+func (t *transaction) hopeless(ch *chain, p, have *match.ByteSet) bool {
+	nd := &t.engine.nodes[ch.node]
+	return !nd.always && !p.Meets(&nd.adds) && !ch.clues.Meets(have)
 }
 
 func (t *transaction) addVersion(s string, p match.ByteSet) int32 {

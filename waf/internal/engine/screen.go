@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/merlon-dev/merlon/waf/internal/match"
 	"github.com/merlon-dev/merlon/waf/internal/operator"
@@ -31,6 +32,7 @@ type class struct {
 	changes match.ByteSet // bytes without any of which no chain changes a value
 	always  bool          // some chains change every value
 	literal bool          // some triggers want literals
+	words   match.ByteSet // clues of these
 	keyed   bool          // some triggers look at the values of some keys only
 }
 
@@ -39,6 +41,8 @@ type class struct {
 type chain struct {
 	node  int
 	every []*check
+	clues match.ByteSet // every value that any trigger accepts has one of these bytes, after the transformations
+	words match.ByteSet // the same of the triggers with literals
 }
 
 // A check is a trigger.
@@ -48,7 +52,8 @@ type check struct {
 	link    *link
 	first   bool // the trigger is the rule's first condition
 	needs   []match.ByteSet
-	keyed   bool // it looks at some keys only
+	clue    match.ByteSet // one of needs, or a byte of each literal: what is rarest
+	keyed   bool          // it looks at some keys only
 	bytes   bool
 	targets []target // without counts
 }
@@ -303,6 +308,7 @@ func (b *builder) place(c *check) {
 		literals = nil
 	}
 	literals = b.asBytes(c, literals)
+	c.clue = clue(c.needs, literals)
 	for n := range b.s.classes {
 		if !in.Has(byte(n)) {
 			continue
@@ -346,11 +352,71 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 		cl.chains = append(cl.chains, chain{node: node})
 	}
 	cl.keyed = cl.keyed || c.keyed && !b.field(cl)
+	cl.chains[i].clues.Or(&c.clue)
 	if literal {
 		cl.literal = true
+		cl.words.Or(&c.clue)
+		cl.chains[i].words.Or(&c.clue)
 	} else {
 		cl.chains[i].every = append(cl.chains[i].every, c)
 	}
+}
+
+// clue returns a set of bytes of which every value that is accepted has one.
+func clue(needs []match.ByteSet, literals []string) match.ByteSet {
+	all := ^uint64(0)
+	best := match.ByteSet{all, all, all, all}
+	for _, set := range append(needs, rarestBytes(literals)...) {
+		if commonness(&set) < commonness(&best) {
+			best = set
+		}
+	}
+	return best
+}
+
+// rarestBytes chooses one byte of each literal.
+func rarestBytes(literals []string) []match.ByteSet {
+	if len(literals) == 0 {
+		return nil
+	}
+	var set match.ByteSet
+	for _, s := range literals {
+		rarest := s[0]
+		for i := range len(s) {
+			if common(s[i]) < common(rarest) {
+				rarest = s[i]
+			}
+		}
+		set.Add(rarest)
+	}
+	return []match.ByteSet{set.Folded()}
+}
+
+// common tells roughly how many values have a byte, in percent.
+func common(c byte) int {
+	switch {
+	case strings.IndexByte("eaiotnsrldEAIOTNSRLD", c) >= 0:
+		return 60
+	case strings.IndexByte("jqxzJQXZ", c) >= 0:
+		return 5
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', c == ' ', c == '.', c == '/', c == '-':
+		return 30
+	case '0' <= c && c <= '9':
+		return 20
+	case strings.IndexByte(",:=_?&@+", c) >= 0:
+		return 10
+	}
+	return 1
+}
+
+func commonness(set *match.ByteSet) int {
+	n := 0
+	for c := range 256 {
+		if set.Has(byte(c)) {
+			n += common(byte(c))
+		}
+	}
+	return n
 }
 
 // field reports whether a class is that of one header field.

@@ -63,7 +63,11 @@ func removeWhitespace(a *Arena, s string) (string, bool) {
 	if i == len(s) {
 		return s, false
 	}
-	d := append(a.room(len(s)+2*countHigh(s)), s[:i]...)
+	high := countHigh(s)
+	if high == 0 {
+		return a.take(removeSpaces(a.room(len(s))[:len(s)], s)), true
+	}
+	d := append(a.room(len(s)+2*high), s[:i]...)
 	changed := false
 	for i < len(s) {
 		if c := s[i]; c < utf8.RuneSelf {
@@ -85,6 +89,18 @@ func removeWhitespace(a *Arena, s string) (string, bool) {
 	}
 	v, _ := a.end(d, s)
 	return v, changed
+}
+
+// removeSpaces is removeWhitespace for what is all ASCII.
+func removeSpaces(d []byte, s string) []byte {
+	n := 0
+	for i := range len(s) {
+		d[n] = s[i] // overwritten if it is white space
+		if !isSpace(s[i]) {
+			n++
+		}
+	}
+	return d[:n]
 }
 
 // compressWhitespace makes one space of each run of white space: ASCII's, and
