@@ -33,6 +33,7 @@ type Request struct {
 
 	mu       sync.Mutex // streaming bodies record verdicts from other goroutines
 	verdicts []Verdict
+	room     [5]Verdict // for verdicts, as many as most requests get
 }
 
 // An Identity is who is asking, as proved.
@@ -98,6 +99,9 @@ func (r *Request) RefusedBy() string {
 // upstream's failure to answer.
 func (r *Request) Record(guard string, d Decision) {
 	r.mu.Lock()
+	if r.verdicts == nil {
+		r.verdicts = r.room[:0]
+	}
 	r.verdicts = append(r.verdicts, Verdict{guard, d})
 	r.mu.Unlock()
 }

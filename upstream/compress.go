@@ -32,8 +32,11 @@ func (p *Pool) compress(r *merlon.Request, query string, res *http.Response) {
 	if !varies(h) {
 		h.Add("Vary", "Accept-Encoding")
 	}
+	if mixes(r, query, res) {
+		return
+	}
 	coding := accepted(r.Header["Accept-Encoding"])
-	if coding == "" || mixes(r, query, res) {
+	if coding == "" {
 		return
 	}
 	enc := p.encoders.get(coding)
