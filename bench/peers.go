@@ -115,7 +115,7 @@ func (b *bench) merlon(more ...string) func(name, addr string) (*peer, error) {
 			return nil, err
 		}
 		conf := filepath.Join(b.dir, "merlon.yaml")
-		text := fmt.Sprintf("limit: {rate: 1000000/s, burst: 1000000}\nsites:\n  - host: \"*\"\n    upstream: http://%s\n", b.backend.addr)
+		text := fmt.Sprintf("limit: {rate: 1000000/s, burst: 4000}\nsites:\n  - host: \"*\"\n    upstream: http://%s\n", b.backend.addr)
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
