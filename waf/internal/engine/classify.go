@@ -101,7 +101,7 @@ func (f *folder) writers() [][]int {
 // hasEffect reports whether a rule's firing, or a part of it, can make a
 // verdict worse.
 func (f *folder) hasEffect(r *rule) bool {
-	if r.Disruptive != seclang.Pass {
+	if r.Disruptive != seclang.Pass || r.withholds {
 		return true
 	}
 	for _, l := range r.links {

@@ -32,6 +32,7 @@ type rule struct {
 	always    bool // evaluated whenever anything is
 	separate  bool // each value of the first link decides alone
 	perNames  bool // its conditions depend on the key of a value, too
+	withholds bool // it can keep others from doing what they do for every message
 }
 
 // A link is a compiled condition.
@@ -225,10 +226,6 @@ func (e *Engine) child(parent int, s step) int {
 	}
 	n := node{parent: parent, step: s, changes: e.nodes[parent].changes, folds: e.nodes[parent].folds || s.Folds, always: e.nodes[parent].always || s.Always}
 	n.changes.Or(&s.Changes)
-	n.adds = e.nodes[parent].adds
-	if !slices.Contains(shrinking, s.Name) {
-		n.adds.Or(&s.Changes)
-	}
 	if n.number = slices.Index(e.steps, s); n.number < 0 {
 		n.number = len(e.steps)
 		e.steps = append(e.steps, s)

@@ -133,6 +133,9 @@ func (f *folder) phase(phase int) error {
 		if fires {
 			ghost = max(ghost, r.skipTo)
 		}
+		if len(assign) > 0 {
+			f.missed(r)
+		}
 		f.fixArguments(r)
 		f.remember(r)
 		ops = append(ops, op{order: r.order, rule: r})
@@ -153,6 +156,17 @@ func (s *structure) add(d dependence) {
 		s.derived++
 	case onMessage:
 		s.dependent++
+	}
+}
+
+// missed notes the rules that can keep a rule from firing that fires without
+// any message: what it does not do then may make others fire.
+func (f *folder) missed(r *rule) {
+	for _, o := range f.e.rules {
+		skips := o.Phase == r.Phase && o.order < r.order && o.skipTo > r.order
+		o.withholds = o.withholds || skips || slices.ContainsFunc(o.links, func(l *link) bool {
+			return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.removes && c.rules[r.index/64]&(1<<(r.index%64)) != 0 })
+		})
 	}
 }
 
@@ -369,12 +383,12 @@ func prelude(r *rule) bool {
 // checkCaptures refuses a rule that reads what another rule captured or
 // matched: whether that one was evaluated is not known.
 func (f *folder) checkCaptures(r *rule) error {
-	if !readsCaptures(r) {
-		return nil
-	}
 	if of := r.links[0]; readsMatched(of) {
 		return &seclang.Error{File: r.File, Line: max(of.Line, r.Line), Unsupported: true,
 			Msg: fmt.Sprintf("rule %d: reads MATCHED_VAR before it has matched anything", r.id)}
+	}
+	if !readsCaptures(r) {
+		return nil
 	}
 	have := 0
 	reads := func(m macro) bool {
