@@ -69,7 +69,6 @@ type node struct {
 	changes match.ByteSet // bytes without any of which the whole chain changes nothing
 	folds   bool          // but letters to lower case
 	always  bool          // or whatever the value is
-	adds    match.ByteSet // bytes without any of which the chain only takes bytes away, but for spaces and slashes
 }
 
 // structure is what folding made of the rules of a phase.

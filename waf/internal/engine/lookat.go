@@ -61,8 +61,16 @@ func (t *transaction) screen(s *screen) {
 	if s == t.engine.outbound {
 		t.phase = 4
 	}
+	asSent := t.scalar[seclang.RequestURI] == t.scalar[seclang.RequestURIRaw]
 	for _, v := range s.singles {
-		t.lookAt(s, s.variable[v], v, "", t.scalar[v])
+		n := s.variable[v]
+		if asSent && (v == seclang.RequestURI || v == seclang.RequestURIRaw) {
+			if v == seclang.RequestURI && s.variable[seclang.RequestURIRaw] > 0 {
+				continue
+			}
+			n = s.uri
+		}
+		t.lookAt(s, n, v, "", t.scalar[v])
 	}
 	for _, v := range collections {
 		c, n, fields := s.variable[v], s.names[v], s.fields[v]
@@ -171,10 +179,19 @@ func (t *transaction) transformed(s *screen, cl *class, n int, p, have *match.By
 }
 
 // hopeless reports whether a chain makes nothing of a value that any trigger
-// could accept, since it only takes bytes away.
+// could accept, since it only takes bytes away: of the value, or of what its
+// last step that changes everything has made.
 func (t *transaction) hopeless(ch *chain, p, have *match.ByteSet) bool {
-	nd := &t.engine.nodes[ch.node]
-	return !nd.always && !p.Meets(&nd.adds) && !ch.clues.Meets(have)
+	if ch.cut == 0 {
+		return !p.Meets(&ch.rest) && !ch.clues.Meets(have)
+	}
+	made := &t.versions[t.node(ch.cut).version]
+	if made.bytes.Meets(&ch.rest) {
+		return false
+	}
+	have2 := made.folded
+	have2.Or(&added)
+	return !ch.clues.Meets(&have2)
 }
 
 func (t *transaction) addVersion(s string, p match.ByteSet) int32 {

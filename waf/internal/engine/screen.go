@@ -19,6 +19,7 @@ type screen struct {
 	names    [numVariables]int            // class of a keyed variable's keys
 	fields   [numVariables]map[string]int // classes of single header fields, by lower-case name
 	singles  []seclang.Variable           // variables of one value that have a class
+	uri      int                          // class of REQUEST_URI and REQUEST_URI_RAW, where they are the same
 
 	automaton *match.Automaton
 	refs      [][]ref // what a literal stands for, by its number
@@ -43,6 +44,8 @@ type chain struct {
 	every []*check
 	clues match.ByteSet // every value that any trigger accepts has one of these bytes, after the transformations
 	words match.ByteSet // the same of the triggers with literals
+	cut   int           // the last node that changes whatever it gets; 0 if none does
+	rest  match.ByteSet // bytes without any of which the steps after it only take bytes away
 }
 
 // A check is a trigger.
@@ -76,7 +79,7 @@ type builder struct {
 }
 
 func (e *Engine) newScreen(phases ...int) *screen {
-	s := &screen{classes: make([]class, 1)}
+	s := &screen{classes: make([]class, 2), uri: 1}
 	b := &builder{e: e, s: s, last: phases[len(phases)-1], numbers: map[string]int{}}
 	var triggers []*check
 	for _, phase := range phases {
@@ -296,6 +299,9 @@ func (b *builder) place(c *check) {
 		for _, n := range b.classesOf(c.rule, &c.targets[i]) {
 			in.Add(byte(n))
 		}
+		if v := c.targets[i].Var; v == seclang.RequestURI || v == seclang.RequestURIRaw {
+			in.Add(byte(b.s.uri))
+		}
 	}
 	nodes := []int{c.link.chain}
 	if c.link.MultiMatch {
@@ -349,7 +355,7 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 	i := slices.IndexFunc(cl.chains, func(ch chain) bool { return ch.node == node })
 	if i < 0 {
 		i = len(cl.chains)
-		cl.chains = append(cl.chains, chain{node: node})
+		cl.chains = append(cl.chains, b.newChain(node))
 	}
 	cl.keyed = cl.keyed || c.keyed && !b.field(cl)
 	cl.chains[i].clues.Or(&c.clue)
@@ -360,6 +366,20 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 	} else {
 		cl.chains[i].every = append(cl.chains[i].every, c)
 	}
+}
+
+func (b *builder) newChain(node int) chain {
+	ch := chain{node: node}
+	for n := node; n > 0; n = b.e.nodes[n].parent {
+		if b.e.nodes[n].step.Always {
+			ch.cut = n
+			return ch
+		}
+		if !slices.Contains(shrinking, b.e.nodes[n].step.Name) {
+			ch.rest.Or(&b.e.nodes[n].step.Changes)
+		}
+	}
+	return ch
 }
 
 // clue returns a set of bytes of which every value that is accepted has one.
