@@ -11,6 +11,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/waf/internal/message"
+	"github.com/merlon-dev/merlon/waf/internal/ruleset"
 )
 
 // maxFindings is how many matches a decision names, beside the score.
@@ -23,9 +24,9 @@ const maxValue = 200
 func (g *Guard) denied(m *message.Request, v message.Verdict) merlon.Decision {
 	d := merlon.Refuse(http.StatusForbidden, Attack)
 	switch v.By {
-	case ruleQueryArguments, ruleBodyArguments:
+	case ruleset.QueryArguments, ruleset.BodyArguments:
 		return *g.tooMany("query string", 1+strings.Count(m.URI, "&"))
-	case ruleBadURI, 200002, 200003: // the latter are Coraza's own
+	case ruleset.BadURI, 200002, 200003: // the latter are Coraza's own
 		d = merlon.Refuse(http.StatusBadRequest, Malformed)
 	}
 	d.Findings = describe(v, func(s message.Spot) string { return partOf(m, s) })
