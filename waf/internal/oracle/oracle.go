@@ -32,7 +32,7 @@ type Outcome struct {
 
 // Missed reports the one kind of difference that lets an attack through: the
 // screen found nothing, although rules fire.
-func (o Outcome) Missed() bool { return o.Clean && o.Flagged && o.Diff != "" }
+func (o Outcome) Missed() bool { return o.Clean && (o.Flagged || o.Judged) && o.Diff != "" }
 
 // Compare asks both engines about a request and, if it is not nil and the
 // request was not denied, an answer to it.

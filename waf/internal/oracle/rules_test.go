@@ -178,6 +178,13 @@ var features = []struct{ name, rules string }{
 	{"a field that must be there", `SecRule &REQUEST_HEADERS:X-A "@eq 0" "id:1,phase:1,deny"`},
 	{"an action whatever comes", `SecAction "id:1,phase:1,pass,setvar:tx.base=3"
 		SecRule ARGS "@rx attack" "id:2,phase:2,pass,setvar:tx.blocking_inbound_anomaly_score=+%{tx.base}"`},
+	{"what is not set because it was skipped", `SecRule REQUEST_FILENAME "@beginsWith /admin" "id:1,phase:1,pass,skipAfter:END"
+		SecAction "id:2,phase:1,pass,setvar:tx.ok=1"
+		SecMarker END
+		SecRule &TX:ok "@eq 0" "id:3,phase:1,deny"`},
+	{"what is not set because it was removed", `SecRule REQUEST_FILENAME "@beginsWith /admin" "id:1,phase:1,pass,ctl:ruleRemoveById=2"
+		SecAction "id:2,phase:2,pass,setvar:tx.ok=1"
+		SecRule &TX:ok "@eq 0" "id:3,phase:2,deny"`},
 	{"files of the set-up", `SecRule REMOTE_ADDR "@ipMatch 192.0.2.0/24" "id:1,phase:1,pass,ctl:ruleRemoveTargetById=2;ARGS:a"
 		SecRule ARGS "@rx attack" "id:2,phase:2,deny"`},
 }

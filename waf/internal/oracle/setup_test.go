@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/merlon-dev/merlon/test/corpus"
+	"github.com/merlon-dev/merlon/waf/internal/body"
 	"github.com/merlon-dev/merlon/waf/internal/coraza"
 	"github.com/merlon-dev/merlon/waf/internal/engine"
 	"github.com/merlon-dev/merlon/waf/internal/message"
@@ -57,25 +58,14 @@ func newPair(src ...ruleset.Source) (pair, error) {
 }
 
 // sources are the rules of a guard.
-func sources(level int, before, after string) []ruleset.Source {
-	return []ruleset.Source{
-		{Text: "Include @coraza.conf-recommended\nSecArgumentsLimit 1000\n" +
-			fmt.Sprintf("SecAction \"id:99000,phase:1,pass,nolog,t:none,setvar:'tx.blocking_paranoia_level=%d'\"\n", level) +
-			"SecRxPreFilter Off\nInclude @crs-setup.conf.example\n" + own},
-		{Text: before},
-		{Text: "Include @owasp_crs/*.conf"},
-		{Text: after},
-		{Text: "SecRuleEngine On\nSecAuditEngine Off\nSecRequestBodyAccess On\nSecResponseBodyAccess On\n"},
+func sources(level int, before, after string) ([]ruleset.Source, error) {
+	types, err := body.NewTypes(nil)
+	if err != nil {
+		return nil, err
 	}
+	s := ruleset.Setup{Paranoia: level, Threshold: 5, OutboundThreshold: 4, Arguments: 1000, Limit: 1 << 20, Types: types}
+	return s.Around([]ruleset.Source{{Text: before}}, []ruleset.Source{{Text: after}}), nil
 }
-
-const own = `SecRule ARGUMENTS_LIMIT_REACHED "@eq 1" "id:99004,phase:1,t:none,log,deny,status:413,msg:'Too many arguments in the query'"
-SecRule URI_PARSE_ERROR "@eq 1" "id:99006,phase:1,t:none,log,deny,status:400,msg:'The request target cannot be parsed'"
-SecRule ARGS "@rx ^[\w.@+ -]{0,64}['\"\x60][\s)]*;?\s*(?:--[\s-]*|#\s*|/\*.*)$" \
-    "id:99101,phase:2,block,t:none,t:urlDecodeUni,msg:'SQL authentication bypass: a quote and a comment end the query',\
-    tag:'application-multi',tag:'attack-sqli',tag:'paranoia-level/1',severity:'CRITICAL',\
-    setvar:'tx.inbound_anomaly_score_pl1=+%{tx.critical_anomaly_score}'"
-`
 
 // levels are the engines with the CRS at paranoia levels 1 to 4, made when
 // they are first asked for.
@@ -85,10 +75,18 @@ var levels [5]struct {
 	err error
 }
 
+func newCRS(level int, before, after string) (pair, error) {
+	src, err := sources(level, before, after)
+	if err != nil {
+		return pair{}, err
+	}
+	return newPair(src...)
+}
+
 func crs(t testing.TB, level int) pair {
 	t.Helper()
 	l := &levels[level]
-	l.Do(func() { l.pair, l.err = newPair(sources(level, "", "")...) })
+	l.Do(func() { l.pair, l.err = newCRS(level, "", "") })
 	if l.err != nil {
 		t.Fatal(l.err)
 	}
