@@ -85,7 +85,7 @@ func TestReplayAgreesWithWhatHappened(t *testing.T) {
 	}
 	sent := 0
 	for i, c := range requests {
-		if i%15 != 0 {
+		if i%30 != 0 {
 			continue
 		}
 		hr, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(c.Wire())))
