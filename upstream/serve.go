@@ -113,7 +113,9 @@ func (e *exchange) RoundTrip(out *http.Request) (*http.Response, error) {
 	if out.Body != nil {
 		e.upload.src = out.Body
 		e.upload.limit = e.patience(out.Header)
-		out.Body = &e.upload
+		if err := e.upload.ahead(out); err != nil {
+			return nil, err
+		}
 	}
 	cookie := e.cookie()
 	var tried []*backend
@@ -169,6 +171,9 @@ func (e *exchange) aim(out *http.Request, b *backend, copied bool) *http.Request
 		u := *out.URL
 		out = out.WithContext(out.Context())
 		out.URL = &u
+	}
+	if out.Body != nil {
+		e.upload.give(out)
 	}
 	out.URL.Scheme, out.URL.Host = b.addr.scheme, b.addr.host
 	switch e.pool.c.Host {
