@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math/bits"
 	"unsafe"
 
 	"github.com/merlon-dev/merlon/waf/internal/match"
@@ -120,20 +121,7 @@ func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val stri
 	p := match.Presence(val)
 	t.addVersion(val, p)
 	t.memo[0] = memo{turn: t.turn}
-	have := p.Folded()
-	have.Or(&added)
-	if cl.always || p.Meets(&cl.changes) {
-		t.transformed(s, cl, n, &p, &have, v, key)
-	} else {
-		if cl.literal && cl.words.Meets(&have) {
-			t.scan(s, n, 0, v, key)
-		}
-		for i := range cl.chains {
-			for _, c := range cl.chains[i].every {
-				t.ask(c, 0, cl.chains[i].node, v, key)
-			}
-		}
-	}
+	t.follow(s, cl, n, &p, v, key)
 	if !t.cross {
 		s.cache.keep(place, n, of, val)
 	}
@@ -146,23 +134,30 @@ var added = func() (b match.ByteSet) {
 	return b
 }()
 
-// transformed screens a value that transformations change. Chains of which no
-// trigger can find what it needs are left out.
-func (t *transaction) transformed(s *screen, cl *class, n int, p, have *match.ByteSet, v seclang.Variable, key string) {
+// follow asks the triggers of all chains that may make something of the value.
+func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v seclang.Variable, key string) {
+	have := t.versions[0].folded
+	have.Or(&added)
 	t.live = t.live[:0]
 	scan := uint64(0) // versions that may have literals
-	for i := range cl.chains {
+	note := func(i int) {
 		ch := &cl.chains[i]
-		if t.hopeless(ch, p, have) {
-			continue
+		if t.hopeless(ch, p, &have) {
+			return
 		}
-		m := t.node(ch.node)
+		version := t.node(ch.node).version
 		if len(ch.every) > 0 {
 			t.live = append(t.live, int32(i))
 		}
-		if ch.words.Meets(&t.versions[m.version].folded) {
-			scan |= 1 << min(m.version, 63)
+		if ch.words.Meets(&t.versions[version].folded) {
+			scan |= 1 << min(version, 63)
 		}
+	}
+	for may := cl.may(t.versions[0].text, p); may != 0; may &= may - 1 {
+		note(bits.TrailingZeros64(may))
+	}
+	for i := 64; i < len(cl.chains); i++ {
+		note(i)
 	}
 	for i := range t.versions {
 		if scan&(1<<min(i, 63)) != 0 {
@@ -178,20 +173,64 @@ func (t *transaction) transformed(s *screen, cl *class, n int, p, have *match.By
 	}
 }
 
+// may returns the chains that wait for a byte of the value.
+func (cl *class) may(val string, p *match.ByteSet) uint64 {
+	may := cl.base
+	if len(val) <= 64 {
+		for i := range len(val) {
+			may |= cl.bytes[val[i]]
+		}
+		return may
+	}
+	for i, word := range p {
+		for ; word != 0; word &= word - 1 {
+			may |= cl.bytes[64*i+bits.TrailingZeros64(word)]
+		}
+	}
+	return may
+}
+
 // hopeless reports whether a chain makes nothing of a value that any trigger
 // could accept, since it only takes bytes away: of the value, or of what its
 // last step that changes everything has made.
 func (t *transaction) hopeless(ch *chain, p, have *match.ByteSet) bool {
 	if ch.cut == 0 {
-		return !p.Meets(&ch.rest) && !ch.clues.Meets(have)
+		return !p.Meets(&ch.rest) && !ch.possible(have)
 	}
 	made := &t.versions[t.node(ch.cut).version]
 	if made.bytes.Meets(&ch.rest) {
 		return false
 	}
-	have2 := made.folded
-	have2.Or(&added)
-	return !ch.clues.Meets(&have2)
+	then := made.folded
+	then.Or(&added)
+	return !ch.possible(&then)
+}
+
+// possible reports whether a text of some bytes may have all that a trigger
+// needs.
+func (ch *chain) possible(have *match.ByteSet) bool {
+	if !ch.clues.Meets(have) {
+		return false
+	}
+	if len(ch.all) > 8 {
+		return true
+	}
+	for _, c := range ch.all {
+		if c.clue.Meets(have) && c.meets(have) {
+			return true
+		}
+	}
+	return false
+}
+
+// meets reports whether a text of some bytes has what a trigger needs.
+func (c *check) meets(have *match.ByteSet) bool {
+	for i := range c.needs {
+		if !c.needs[i].Meets(have) {
+			return false
+		}
+	}
+	return true
 }
 
 func (t *transaction) addVersion(s string, p match.ByteSet) int32 {
@@ -334,10 +373,8 @@ func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable,
 	if t.seen[c.index] == ver.mark {
 		return
 	}
-	for i := range c.needs {
-		if !c.needs[i].Meets(&ver.folded) {
-			return
-		}
+	if !c.meets(&ver.folded) {
+		return
 	}
 	if c.keyed && !t.chosen(c, v, key) {
 		return

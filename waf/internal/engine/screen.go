@@ -29,12 +29,13 @@ type screen struct {
 
 // A class is a set of values that the same triggers look at.
 type class struct {
-	chains  []chain
-	changes match.ByteSet // bytes without any of which no chain changes a value
-	always  bool          // some chains change every value
-	literal bool          // some triggers want literals
-	words   match.ByteSet // clues of these
-	keyed   bool          // some triggers look at the values of some keys only
+	chains []chain
+	keyed  bool // some triggers look at the values of some keys only
+
+	// Which of the first 64 chains may make something of a value: those in
+	// base, and those of each byte in it. Further chains always may.
+	base  uint64
+	bytes [256]uint64
 }
 
 // A chain is a node of the tree of transformations, and the triggers that
@@ -46,6 +47,7 @@ type chain struct {
 	words match.ByteSet // the same of the triggers with literals
 	cut   int           // the last node that changes whatever it gets; 0 if none does
 	rest  match.ByteSet // bytes without any of which the steps after it only take bytes away
+	all   []*check      // every trigger of the chain
 }
 
 // A check is a trigger.
@@ -359,9 +361,8 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 	}
 	cl.keyed = cl.keyed || c.keyed && !b.field(cl)
 	cl.chains[i].clues.Or(&c.clue)
+	cl.chains[i].all = append(cl.chains[i].all, c)
 	if literal {
-		cl.literal = true
-		cl.words.Or(&c.clue)
 		cl.chains[i].words.Or(&c.clue)
 	} else {
 		cl.chains[i].every = append(cl.chains[i].every, c)
@@ -451,11 +452,19 @@ func (b *builder) field(cl *class) bool {
 	return false
 }
 
-// seal notes what changes any of the values.
+// seal notes which bytes each chain waits for.
 func (b *builder) seal(cl *class) {
-	for _, ch := range cl.chains {
-		cl.changes.Or(&b.e.nodes[ch.node].changes)
-		cl.always = cl.always || b.e.nodes[ch.node].always
+	for i := range min(len(cl.chains), 64) {
+		ch := &cl.chains[i]
+		bit := uint64(1) << i
+		if ch.cut > 0 || ch.clues.Meets(&added) {
+			cl.base |= bit
+		}
+		for c := range 256 {
+			if ch.clues.Has(byte(c)) || ch.rest.Has(byte(c)) {
+				cl.bytes[c] |= bit
+			}
+		}
 	}
 }
 
