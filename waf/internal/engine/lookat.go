@@ -293,8 +293,8 @@ func (t *transaction) apply(nd *node, parent *memo) *memo {
 
 // What steps made is remembered for this many versions and steps.
 const (
-	keptVersions = 4
-	keptSteps    = 32
+	keptVersions = 2
+	keptSteps    = 16
 )
 
 var upper = func() (b match.ByteSet) {
