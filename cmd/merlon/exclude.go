@@ -51,6 +51,9 @@ func (w *why) excludeIt(cmd *cobra.Command, e ledger.Event) error {
 	for _, x := range edit.Added {
 		printf(out, "  %s\n", inWords(x))
 	}
+	if !w.yes && !atTerminal(cmd.InOrStdin()) {
+		return errors.New("nothing was written: without a terminal to ask on, --yes writes it")
+	}
 	if err := checkText(w.file, edit.Text); err != nil {
 		printf(cmd.ErrOrStderr(), "merlon: nothing was written, since the changed file has mistakes:\n")
 		return err
@@ -164,18 +167,19 @@ func checkText(name string, text []byte) error {
 	return nil
 }
 
-// ask wants a yes from somebody at a terminal.
-func ask(in io.Reader, errs io.Writer) error {
+func atTerminal(in io.Reader) bool {
 	f, ok := in.(*os.File)
-	if ok {
-		info, err := f.Stat()
-		ok = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
 	if !ok {
-		return errors.New("nothing was written: without a terminal to ask on, --yes writes it")
+		return false
 	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// ask wants a yes.
+func ask(in io.Reader, errs io.Writer) error {
 	printf(errs, "\nWrite it? [y/N] ")
-	answer, err := bufio.NewReader(io.LimitReader(f, 100)).ReadString('\n')
+	answer, err := bufio.NewReader(io.LimitReader(in, 100)).ReadString('\n')
 	if err == io.EOF {
 		printf(errs, "\n")
 	}

@@ -25,7 +25,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 }
 
 // within is how long scripts wait for what happens beside them.
-const within = 30 * time.Second
+const within = 2 * time.Minute
 
 // backend NAME: start a backend that says hello; its URL is in the variable.
 func scriptBackend(ts *testscript.TestScript, _ bool, args []string) {
@@ -56,7 +56,10 @@ func scriptFetch(ts *testscript.TestScript, _ bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	last := ""
-	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	pause := 50 * time.Millisecond
+	// Ever more slowly, so that what is refused meanwhile is not a flood.
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(pause) {
+		pause = min(2*pause, 3*time.Second)
 		req, err := http.NewRequestWithContext(context.Background(), "GET", args[1], nil)
 		ts.Check(err)
 		req.Header.Set("User-Agent", "Mozilla/5.0")
