@@ -41,6 +41,7 @@ type evaluation struct {
 	removed []uint64 // rules that ctl has removed
 	cuts    []cut    // targets that ctl has removed
 	cutting int      // the rule whose targets are being looked up
+	until   int      // how many cuts there were when it began to look
 	off     bool     // ctl:ruleEngine=Off
 	detect  bool     // ctl:ruleEngine=DetectionOnly
 
@@ -207,7 +208,7 @@ func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
 		t.match(r, level, l, entry{})
 		return true
 	}
-	t.cutting = r.index
+	t.cutting, t.until = r.index, len(t.cuts)
 	hit := false
 	for i := range l.targets {
 		g := &l.targets[i]
@@ -497,7 +498,7 @@ func (t *transaction) control(c *ctl) {
 
 // cut reports whether a value is out of the reach of the rule that looks.
 func (t *transaction) cut(v seclang.Variable, key string) bool {
-	for i := range t.cuts {
+	for i := range t.cuts[:min(t.until, len(t.cuts))] {
 		c := &t.cuts[i]
 		if c.v != v || c.rules[t.cutting/64]&(1<<(t.cutting%64)) == 0 {
 			continue

@@ -408,6 +408,8 @@ func covers(g, v seclang.Variable) bool {
 	switch g {
 	case seclang.Args, seclang.ArgsNames:
 		return v == seclang.ArgsGet || v == seclang.ArgsPost
+	case seclang.RequestURI:
+		return v == g || v == seclang.RequestURIRaw // which stands for both if they are the same
 	}
 	if of, _, ok := collection(g); ok {
 		return of == v
