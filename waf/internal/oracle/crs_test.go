@@ -14,7 +14,7 @@ func TestCRS(t *testing.T) {
 	list := crsTests(t)
 	for level := 1; level <= 4; level++ {
 		t.Run(fmt.Sprint("level ", level), func(t *testing.T) {
-			n := sample(len(list), 600)
+			n := sample(len(list), 450)
 			s := crs(t, level).compare(t, n, func(i int) named { return list[i*len(list)/n] })
 			if s.flagged.Load()*3 < s.n.Load() {
 				t.Error("Coraza flags so little that the comparison has no power")
@@ -51,7 +51,7 @@ func crsPayloads(t testing.TB) []string {
 func TestPlaces(t *testing.T) {
 	list := crsPayloads(t)
 	all := len(list) * len(traffic.Places)
-	n := sample(all, 1500)
+	n := sample(all/3, 1200)
 	step := all / n
 	for step%len(traffic.Places) == 0 || step%5 == 0 {
 		step-- // so that every place has its turn
@@ -69,7 +69,7 @@ func TestPlaces(t *testing.T) {
 // Their payloads, changed as attackers change them.
 func TestMutations(t *testing.T) {
 	list := crsPayloads(t)
-	for level, few := range map[int]int{1: 1500, 2: 200, 4: 400} {
+	for level, few := range map[int]int{1: 1200, 2: 150, 4: 300} {
 		t.Run(fmt.Sprint("level ", level), func(t *testing.T) {
 			s := crs(t, level).compare(t, sample(map[int]int{1: 100_000, 2: 5_000, 4: 10_000}[level], few), func(i int) named {
 				r := traffic.NewMutator(uint64(i))

@@ -135,6 +135,9 @@ var features = []struct{ name, rules string }{
 		SecRuleRemoveByTag x`},
 	{"libinjection", `SecRule ARGS|REQUEST_COOKIES "@detectSQLi" "id:1,phase:2,deny"
 		SecRule ARGS|REQUEST_BODY|XML:/* "@detectXSS" "id:2,phase:2,deny"`},
+	{"the target as it is and as it was sent", `SecRule REQUEST_URI "@rx attack" "id:1,phase:1,deny"
+		SecRule REQUEST_URI_RAW "@rx evil" "id:2,phase:1,deny"
+		SecRule REQUEST_URI|REQUEST_URI_RAW "@rx %41" "id:3,phase:1,deny"`},
 	{"uploads", `SecRule FILES "@rx \.php$" "id:1,phase:2,deny"
 		SecRule FILES_NAMES|MULTIPART_NAME "@streq b" "id:2,phase:2,deny"
 		SecRule FILES_COMBINED_SIZE "@gt 50" "id:3,phase:2,deny"
