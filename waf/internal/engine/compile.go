@@ -234,11 +234,12 @@ func (e *Engine) child(parent int, s step) int {
 	return len(e.nodes) - 1
 }
 
-// shrinking are the transformations of which the result has no bytes that the
-// value has not, but for spaces, slashes and the case of letters.
+// shrinking are the transformations of which the result has no ASCII that the
+// value has not, but for spaces, slashes and the case of letters; and nothing
+// else if the value is ASCII. Those that fold may make ASCII of other letters.
 var shrinking = []string{
 	"cmdLine", "compressWhitespace", "lowercase", "normalisePath", "normalisePathWin", "normalizePath", "normalizePathWin",
-	"removeComments", "removeCommentsChar", "removeNulls", "removeWhitespace", "replaceComments", "replaceNulls", "trim", "trimLeft",
+	"removeCommentsChar", "removeNulls", "removeWhitespace", "replaceComments", "replaceNulls", "trim", "trimLeft",
 	"trimRight",
 }
 

@@ -51,6 +51,14 @@ func (s *screening) forget() {
 	s.dirty = false
 	clear(s.versions[:cap(s.versions)])
 	clear(s.applied[:])
+	if s.mark > 1<<31 { // long before a number comes again
+		clear(s.seen)
+		s.mark = 0
+	}
+	if s.request > 1<<31 {
+		clear(s.probed)
+		s.request = 0
+	}
 	s.spare = memo{}
 	s.versions = s.versions[:0]
 }
@@ -136,8 +144,7 @@ var added = func() (b match.ByteSet) {
 
 // follow asks the triggers of all chains that may make something of the value.
 func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v seclang.Variable, key string) {
-	have := t.versions[0].folded
-	have.Or(&added)
+	have := reach(&t.versions[0])
 	t.live = t.live[:0]
 	scan := uint64(0) // versions that may have literals
 	note := func(i int) {
@@ -176,6 +183,9 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 // may returns the chains that wait for a byte of the value.
 func (cl *class) may(val string, p *match.ByteSet) uint64 {
 	may := cl.base
+	if high(p) {
+		may |= cl.high
+	}
 	if len(val) <= 64 {
 		for i := range len(val) {
 			may |= cl.bytes[val[i]]
@@ -190,19 +200,32 @@ func (cl *class) may(val string, p *match.ByteSet) uint64 {
 	return may
 }
 
+// high reports whether a text of some bytes has any that is not ASCII.
+func high(p *match.ByteSet) bool { return p[2]|p[3] != 0 }
+
+// reach returns the bytes of all that can be made of a text by taking bytes
+// away. What is not ASCII may become any other that is not.
+func reach(v *version) match.ByteSet {
+	have := v.folded
+	have.Or(&added)
+	if high(&have) {
+		have[2], have[3] = ^uint64(0), ^uint64(0)
+	}
+	return have
+}
+
 // hopeless reports whether a chain makes nothing of a value that any trigger
 // could accept, since it only takes bytes away: of the value, or of what its
 // last step that changes everything has made.
 func (t *transaction) hopeless(ch *chain, p, have *match.ByteSet) bool {
 	if ch.cut == 0 {
-		return !p.Meets(&ch.rest) && !ch.possible(have)
+		return !p.Meets(&ch.rest) && !(ch.lower && high(p)) && !ch.possible(have)
 	}
 	made := &t.versions[t.node(ch.cut).version]
-	if made.bytes.Meets(&ch.rest) {
+	if made.bytes.Meets(&ch.rest) || ch.lower && high(&made.bytes) {
 		return false
 	}
-	then := made.folded
-	then.Or(&added)
+	then := reach(made)
 	return !ch.possible(&then)
 }
 

@@ -36,6 +36,7 @@ type class struct {
 	// base, and those of each byte in it. Further chains always may.
 	base  uint64
 	bytes [256]uint64
+	high  uint64 // chains that may if any byte is not ASCII
 }
 
 // A chain is a node of the tree of transformations, and the triggers that
@@ -47,6 +48,7 @@ type chain struct {
 	words match.ByteSet // the same of the triggers with literals
 	cut   int           // the last node that changes whatever it gets; 0 if none does
 	rest  match.ByteSet // bytes without any of which the steps after it only take bytes away
+	lower bool          // one of these steps makes letters lower-case, of which some become ASCII
 	all   []*check      // every trigger of the chain
 }
 
@@ -379,6 +381,7 @@ func (b *builder) newChain(node int) chain {
 		if !slices.Contains(shrinking, b.e.nodes[n].step.Name) {
 			ch.rest.Or(&b.e.nodes[n].step.Changes)
 		}
+		ch.lower = ch.lower || b.e.nodes[n].step.Folds
 	}
 	return ch
 }
@@ -463,7 +466,13 @@ func (b *builder) seal(cl *class) {
 		for c := range 256 {
 			if ch.clues.Has(byte(c)) || ch.rest.Has(byte(c)) {
 				cl.bytes[c] |= bit
+				if c >= 0x80 {
+					cl.high |= bit
+				}
 			}
+		}
+		if ch.lower {
+			cl.high |= bit
 		}
 	}
 }
