@@ -106,15 +106,10 @@ func (e *Engine) compile(rs *seclang.Ruleset) error {
 		for _, sl := range sr.Links {
 			l, err := e.compileLink(sl)
 			if err != nil {
-				errs = append(errs, &seclang.Error{File: sr.File, Line: max(sl.Line, sr.Line), Msg: fmt.Sprintf("rule %d: %v", sr.ID, err), Unsupported: true})
+				errs = append(errs, cannot(r, sl, err))
 				continue
 			}
 			r.links = append(r.links, l)
-		}
-		if !readsCaptures(r) {
-			for _, l := range r.links {
-				l.capture = nil // finding groups costs more than matching
-			}
 		}
 		r.scores = scoreOf(r)
 		e.info[sr.ID] = message.RuleInfo{Tags: sr.Tags, Score: r.scores}
@@ -163,16 +158,9 @@ func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
 	}
 	l.chain = n
 	if sl.Op != nil {
-		op, err := operator.New(sl.Op)
-		if err != nil {
-			return nil, err
-		}
-		l.op, l.negated = op, sl.Op.Negated
+		l.negated = sl.Op.Negated
 		if operator.TakesArgument(sl.Op.Name) {
 			l.arg = e.compileMacro(sl.Op.Arg)
-		}
-		if c, ok := op.(operator.Capturer); ok && sl.Capture {
-			l.capture = c
 		}
 	}
 	for _, a := range sl.Actions {
@@ -200,6 +188,31 @@ func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
 		}
 	}
 	return l, nil
+}
+
+// cannot is the error about a condition that this engine cannot evaluate.
+func cannot(r *rule, l *seclang.Link, err error) error {
+	return &seclang.Error{File: r.File, Line: max(l.Line, r.Line), Msg: fmt.Sprintf("rule %d: %v", r.id, err), Unsupported: true}
+}
+
+// prepare makes a rule's operators. Most of the time of starting is theirs, so
+// it is done only for rules that can be reached.
+func (r *rule) prepare() error {
+	captured := readsCaptures(r)
+	for _, l := range r.links {
+		if l.Op == nil || l.op != nil {
+			continue
+		}
+		op, err := operator.New(l.Op)
+		if err != nil {
+			return cannot(r, l.Link, err)
+		}
+		l.op = op
+		if c, ok := op.(operator.Capturer); ok && l.Capture && captured {
+			l.capture = c // finding groups costs more than matching
+		}
+	}
+	return nil
 }
 
 // readsCaptures reports whether a rule reads TX:0 to TX:9. It can only mean

@@ -92,6 +92,9 @@ func (f *folder) phase(phase int) error {
 		if r.order < static || f.gone[r.index] {
 			continue
 		}
+		if err := r.prepare(); err != nil {
+			return err
+		}
 		before := slices.Clone(f.t.tx)
 		dep, fires := f.try(r, r.order >= ghost)
 		count.add(dep)
