@@ -21,23 +21,50 @@ const (
 	corazaEngine = "coraza"
 )
 
-// newEngine compiles rules for the engine that the settings name.
-func newEngine(c Config, rules []ruleset.Source) (message.Engine, error) {
+// newEngine compiles rules, with what the exclusions change of them, for the
+// engine that the settings name.
+func newEngine(c Config, rules []ruleset.Source) (message.Engine, exclusions, error) {
+	var x exclusions
+	if len(c.Exclude) > 0 {
+		loaded, err := loadedRules(c, rules)
+		if err != nil {
+			return nil, nil, err
+		}
+		var errs []error
+		if x, errs = newExclusions(c.Exclude, loaded); errors.Join(errs...) != nil {
+			return nil, nil, errors.Join(errs...)
+		}
+		rules = append(rules, x.sources()...)
+	}
 	if c.Engine == corazaEngine {
-		return coraza.New(rules)
+		e, err := coraza.New(rules)
+		return e, x, err
 	}
 	own, err := newNative(rules)
 	if err != nil || c.Verify == 0 {
-		return own, err
+		return own, x, err
 	}
 	ref, err := coraza.New(rules)
+	return &verified{own, ref, c.Verify}, x, err
+}
+
+// loadedRules tells which rules there are to be excluded.
+func loadedRules(c Config, rules []ruleset.Source) (map[int]message.RuleInfo, error) {
+	if c.Engine == corazaEngine {
+		e, err := coraza.New(rules)
+		if err != nil {
+			return nil, err
+		}
+		return e.Rules(), nil
+	}
+	set, err := parse(rules)
 	if err != nil {
 		return nil, err
 	}
-	return &verified{own, ref, c.Verify}, nil
+	return engine.Describe(set), nil
 }
 
-func newNative(rules []ruleset.Source) (*engine.Engine, error) {
+func parse(rules []ruleset.Source) (*seclang.Ruleset, error) {
 	texts := make([]seclang.Source, len(rules))
 	for i, s := range rules {
 		texts[i] = seclang.Source{Name: s.Name, Text: s.Text}
@@ -45,6 +72,14 @@ func newNative(rules []ruleset.Source) (*engine.Engine, error) {
 	set, err := seclang.Parse(ruleset.Files{}, texts...)
 	if err != nil {
 		return nil, badRules(rules, err)
+	}
+	return set, nil
+}
+
+func newNative(rules []ruleset.Source) (*engine.Engine, error) {
+	set, err := parse(rules)
+	if err != nil {
+		return nil, err
 	}
 	e, err := engine.New(set)
 	if err != nil {

@@ -31,7 +31,8 @@ type Exclude struct {
 	//	target: args
 	Target Target `yaml:"target,omitempty"`
 	// Name is the name of the argument, header or cookie; * stands for any
-	// characters. Default: the whole target. Example:
+	// characters, \* for a star, \\ for a backslash. Default: the whole target.
+	// Example:
 	//
 	//	name: json.items.*.text
 	Name string `yaml:"name,omitempty"`
@@ -217,7 +218,14 @@ func (e exclusion) variables() string {
 func namePattern(name string) string {
 	var b strings.Builder
 	b.WriteString("(?s)")
-	for _, r := range strings.ToLower(name) {
+	text := []rune(strings.ToLower(name))
+	for i := 0; i < len(text); i++ {
+		r := text[i]
+		if r == '\\' && i+1 < len(text) && (text[i+1] == '*' || text[i+1] == '\\') {
+			i++
+			fmt.Fprintf(&b, `\x{%x}`, text[i])
+			continue
+		}
 		switch {
 		case r == '*':
 			b.WriteString(".*")
@@ -228,4 +236,9 @@ func namePattern(name string) string {
 		}
 	}
 	return b.String()
+}
+
+// exactName spells a name so that it stands for itself alone.
+func exactName(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`).Replace(name)
 }

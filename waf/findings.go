@@ -221,7 +221,7 @@ func exceptions(h message.Hit) []exception {
 		}
 		e := exception{h.Rule, s.Target, ""}
 		if slices.Contains(named, s.Target) && s.Name != "" {
-			e.name = s.Name
+			e.name = exactName(s.Name)
 		}
 		list = append(list, e)
 	}

@@ -86,6 +86,26 @@ func TestRemedies(t *testing.T) {
 }
 
 // Remedies name no more rules than must be named.
+// A client that names its parameter * gets no remedy that opens all of them.
+func TestRemedyNamesAStar(t *testing.T) {
+	attack := func(name string) *merlon.Request {
+		return merlontest.Request(t, "GET /?"+url.QueryEscape(name)+"="+url.QueryEscape("x' UNION SELECT name FROM users -- ")+"\n"+browser)
+	}
+	for _, name := range []string{"*", `a\*b`, `a\`, "a*"} {
+		d := newGuard(t, waf.Config{}).Check(attack(name))
+		if d.Passed() {
+			t.Fatalf("%s passes", name)
+		}
+		g := newGuard(t, apply(t, d.Remedy))
+		if d := g.Check(attack(name)); !d.Passed() {
+			t.Errorf("%s is still refused: %+v", name, d.Findings)
+		}
+		if d := g.Check(attack("abc")); d.Passed() {
+			t.Errorf("the remedy for %s opens abc", name)
+		}
+	}
+}
+
 func TestRemedyIsSmall(t *testing.T) {
 	g := newGuard(t, waf.Config{Threshold: 12})
 	r := merlontest.Request(t, get("x' UNION SELECT name FROM users -- "))

@@ -208,27 +208,14 @@ func New(c Config) (*Guard, error) {
 	return g, nil
 }
 
-// load compiles the rules: once to know them, and again if any are excluded.
+// load compiles the rules.
 func (g *Guard) load(c Config) error {
 	rules, err := sources(c, g.types)
 	if err != nil {
 		return err
 	}
-	engine, err := newEngine(c, rules)
-	if err != nil {
-		return err
-	}
-	x, errs := newExclusions(c.Exclude, engine.Rules())
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	if changes := x.sources(); len(changes) > 0 {
-		if engine, err = newEngine(c, append(rules, changes...)); err != nil {
-			return err
-		}
-	}
-	g.engine, g.excluded = engine, x
-	return nil
+	g.engine, g.excluded, err = newEngine(c, rules)
+	return err
 }
 
 func (c Config) withDefaults() Config {

@@ -279,7 +279,7 @@ func findings(e ledger.Event) string {
 // What takes long to read or to compile is shared by the tests.
 var (
 	readCRS      = sync.OnceValues(corpus.CRS)
-	compileGuard = sync.OnceValues(func() (*waf.Guard, error) { return waf.New(waf.Config{}) })
+	compileGuard = sync.OnceValues(func() (*waf.Guard, error) { return waf.New(waf.Config{Engine: "coraza"}) }) // what the binary is held to
 )
 
 func crs(t *testing.T, step int) []corpus.Request {

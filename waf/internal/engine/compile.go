@@ -111,8 +111,7 @@ func (e *Engine) compile(rs *seclang.Ruleset) error {
 			}
 			r.links = append(r.links, l)
 		}
-		r.scores = scoreOf(r)
-		e.info[sr.ID] = message.RuleInfo{Tags: sr.Tags, Score: r.scores}
+		r.scores = scoreOf(sr)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -388,14 +387,12 @@ func findCtl(l *link, n int) (seclang.Ctl, bool) {
 
 // scoreOf returns what one match of a rule adds to an anomaly score, as the
 // CRS ties it to the severity.
-func scoreOf(r *rule) int {
-	switch r.id / 1000 {
+func scoreOf(r *seclang.Rule) int {
+	switch r.ID / 1000 {
 	case 901, 949, 959, 980: // they set the score up or act on it
 		return 0
 	}
-	if !slices.ContainsFunc(r.links, func(l *link) bool {
-		return slices.ContainsFunc(l.sets, func(s setVar) bool { return strings.Contains(s.prefix, "anomaly_score_pl") })
-	}) {
+	if !slices.ContainsFunc(r.Links, addsToScore) {
 		return 0
 	}
 	switch r.Severity {
@@ -409,6 +406,24 @@ func scoreOf(r *rule) int {
 		return 2
 	}
 	return 0
+}
+
+func addsToScore(l *seclang.Link) bool {
+	return slices.ContainsFunc(l.Actions, func(a seclang.Action) bool {
+		set, ok := a.(seclang.SetVar)
+		return ok && len(set.Name) > 0 && set.Name[0].Var == seclang.Unknown && strings.Contains(strings.ToLower(set.Name[0].Text), "anomaly_score_pl")
+	})
+}
+
+// Describe tells what is known of the rules of a set, by number.
+func Describe(rs *seclang.Ruleset) map[int]message.RuleInfo {
+	out := map[int]message.RuleInfo{}
+	for _, r := range rs.Rules {
+		if r.Marker == "" {
+			out[r.ID] = message.RuleInfo{Tags: r.Tags, Score: scoreOf(r)}
+		}
+	}
+	return out
 }
 
 // requirement returns what a value must contain for an operator to accept it.

@@ -86,7 +86,7 @@ func (s structure) unreached() int { return s.loaded - s.constant - s.derived - 
 // engine cannot evaluate, although Coraza can.
 func New(rs *seclang.Ruleset) (*Engine, error) {
 	e := &Engine{
-		info:  map[int]message.RuleInfo{},
+		info:  Describe(rs),
 		names: map[string]int{},
 		lower: map[string]string{},
 		nodes: []node{{parent: -1}},
