@@ -1,6 +1,12 @@
 package engine
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+
+	"github.com/merlon-dev/merlon/waf/internal/ruleset"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
 
 // What folding leaves of the CRS 4.25 at paranoia level 1, with one action of
 // the set-up. The numbers change with the CRS; that they stay small is what
@@ -19,4 +25,30 @@ func TestStructure(t *testing.T) {
 			t.Errorf("phase %d: %+v, unreached %d", phase, s, s.unreached())
 		}
 	}
+}
+
+// sources are the CRS at a paranoia level, with nothing but what it needs.
+func sources(level int) []ruleset.Source {
+	return []ruleset.Source{
+		{Text: "Include @coraza.conf-recommended\nSecAction \"id:99000,phase:1,pass,nolog,t:none,setvar:'tx.blocking_paranoia_level=" + fmt.Sprint(level) + "'\"\nSecRxPreFilter Off\nInclude @crs-setup.conf.example\n"},
+		{Text: "Include @owasp_crs/*.conf"},
+		{Text: "SecRuleEngine On\nSecAuditEngine Off\nSecRequestBodyAccess On\nSecResponseBodyAccess On\n"},
+	}
+}
+
+func native(t testing.TB, src []ruleset.Source) *Engine {
+	t.Helper()
+	var list []seclang.Source
+	for _, s := range src {
+		list = append(list, seclang.Source{Name: s.Name, Text: s.Text})
+	}
+	rs, err := seclang.Parse(ruleset.Files{}, list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := New(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
