@@ -213,4 +213,3 @@ type foreignReader struct {
 
 var _ message.Engine = (*Engine)(nil)
 var _ message.Exchange = (*transaction)(nil)
-var _ = match.ByteSet{}

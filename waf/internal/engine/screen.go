@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon/waf/internal/match"
-	"github.com/merlon-dev/merlon/waf/internal/operator"
 	"github.com/merlon-dev/merlon/waf/internal/seclang"
 )
 
@@ -476,5 +475,3 @@ func (b *builder) seal(cl *class) {
 		}
 	}
 }
-
-var _ operator.Operator

@@ -94,7 +94,7 @@ func nothing(value string) error {
 func oneOf(words ...string) func(string) error {
 	return func(value string) error {
 		for _, w := range words {
-			if strings.ToLower(value) == strings.ToLower(w) {
+			if strings.EqualFold(value, w) {
 				return nil
 			}
 		}

@@ -1,0 +1,129 @@
+package engine
+
+import (
+	"math/bits"
+
+	"github.com/merlon-dev/merlon/waf/internal/match"
+	"github.com/merlon-dev/merlon/waf/internal/seclang"
+)
+
+// added are the bytes that transformations may add that take others away.
+var added = func() (b match.ByteSet) {
+	b.Add(' ')
+	b.Add('/')
+	return b
+}()
+
+// follow asks the triggers of all chains that may make something of the value.
+func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v seclang.Variable, key string) {
+	have := reach(&t.versions[0])
+	t.live = t.live[:0]
+	scan := uint64(0) // versions that may have literals
+	note := func(i int) {
+		ch := &cl.chains[i]
+		if t.hopeless(ch, p, &have) {
+			return
+		}
+		version := t.node(ch.node).version
+		if len(ch.every) > 0 {
+			t.live = append(t.live, int32(i))
+		}
+		if ch.words.Meets(&t.versions[version].folded) {
+			scan |= 1 << min(version, 63)
+		}
+	}
+	for may := cl.may(t.versions[0].text, p); may != 0; may &= may - 1 {
+		note(bits.TrailingZeros64(may))
+	}
+	for i := 64; i < len(cl.chains); i++ {
+		note(i)
+	}
+	for i := range t.versions {
+		if scan&(1<<min(i, 63)) != 0 {
+			t.scan(s, n, int32(i), v, key)
+		}
+	}
+	for _, i := range t.live {
+		ch := &cl.chains[i]
+		version := t.node(ch.node).version
+		for _, c := range ch.every {
+			t.ask(c, version, ch.node, v, key)
+		}
+	}
+}
+
+// may returns the chains that wait for a byte of the value.
+func (cl *class) may(val string, p *match.ByteSet) uint64 {
+	may := cl.base
+	if high(p) {
+		may |= cl.high
+	}
+	if len(val) <= 64 {
+		for i := range len(val) {
+			may |= cl.bytes[val[i]]
+		}
+		return may
+	}
+	for i, word := range p {
+		for ; word != 0; word &= word - 1 {
+			may |= cl.bytes[64*i+bits.TrailingZeros64(word)]
+		}
+	}
+	return may
+}
+
+// high reports whether a text of some bytes has any that is not ASCII.
+func high(p *match.ByteSet) bool { return p[2]|p[3] != 0 }
+
+// reach returns the bytes of all that can be made of a text by taking bytes
+// away. What is not ASCII may become any other that is not.
+func reach(v *version) match.ByteSet {
+	have := v.folded
+	have.Or(&added)
+	if high(&have) {
+		have[2], have[3] = ^uint64(0), ^uint64(0)
+	}
+	return have
+}
+
+// hopeless reports whether a chain makes nothing of a value that any trigger
+// could accept, since it only takes bytes away: of the value, or of what its
+// last step that changes everything has made.
+func (t *transaction) hopeless(ch *chain, p, have *match.ByteSet) bool {
+	if ch.cut == 0 {
+		return !p.Meets(&ch.rest) && !(ch.lower && high(p)) && !ch.possible(have)
+	}
+	made := &t.versions[t.node(ch.cut).version]
+	if made.bytes.Meets(&ch.rest) || ch.lower && high(&made.bytes) {
+		return false
+	}
+	then := reach(made)
+	return !ch.possible(&then)
+}
+
+// possible reports whether a text of some bytes may have all that a trigger
+// needs.
+func (ch *chain) possible(have *match.ByteSet) bool {
+	if !ch.clues.Meets(have) {
+		return false
+	}
+	if len(ch.all) > 8 {
+		return true
+	}
+	for _, c := range ch.all {
+		if c.clue.Meets(have) && c.meets(have) {
+			return true
+		}
+	}
+	return false
+}
+
+// meets reports whether a text of some bytes has what a trigger needs.
+func (c *check) meets(have *match.ByteSet) bool {
+	for i := range c.needs {
+		if !c.needs[i].Meets(have) {
+			return false
+		}
+	}
+	return true
+}
