@@ -92,6 +92,9 @@ func named(d []byte, s string) ([]byte, int) {
 	if c := common(name[1:]); c != 0 {
 		return append(d, c), i
 	}
+	if name[i-1] != ';' && !mayEnd(name[1:]) {
+		return append(d, '&'), 1
+	}
 	v := html.UnescapeString(name)
 	if v == name {
 		return append(d, '&'), 1
@@ -133,3 +136,30 @@ func common(name string) byte {
 }
 
 func isAlnum(c byte) bool { return plain(c) && c != '*' }
+
+// unended are the names that count without a semicolon, too, also at the
+// beginning of a longer word (HTML, section 13.2.5.73).
+var unended = byFirst(strings.Fields(
+	"AElig AMP Aacute Acirc Agrave Aring Atilde Auml COPY Ccedil ETH Eacute Ecirc Egrave Euml GT Iacute Icirc Igrave Iuml LT " +
+		"Ntilde Oacute Ocirc Ograve Oslash Otilde Ouml QUOT REG THORN Uacute Ucirc Ugrave Uuml Yacute aacute acirc acute aelig " +
+		"agrave amp aring atilde auml brvbar ccedil cedil cent copy curren deg divide eacute ecirc egrave eth euml frac12 frac14 " +
+		"frac34 gt iacute icirc iexcl igrave iquest iuml laquo lt macr micro middot nbsp not ntilde oacute ocirc ograve ordf ordm " +
+		"oslash otilde ouml para plusmn pound quot raquo reg sect shy sup1 sup2 sup3 szlig thorn times uacute ucirc ugrave uml uuml " +
+		"yacute yen yuml"))
+
+func byFirst(names []string) (list [256][]string) {
+	for _, n := range names {
+		list[n[0]] = append(list[n[0]], n)
+	}
+	return list
+}
+
+// mayEnd reports whether a word begins with a name that needs no semicolon.
+func mayEnd(word string) bool {
+	for _, n := range unended[word[0]] {
+		if strings.HasPrefix(word, n) {
+			return true
+		}
+	}
+	return false
+}
