@@ -239,6 +239,6 @@ func namePattern(name string) string {
 }
 
 // exactName spells a name so that it stands for itself alone.
-func exactName(name string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`).Replace(name)
-}
+func exactName(name string) string { return exactly.Replace(name) }
+
+var exactly = strings.NewReplacer(`\`, `\\`, `*`, `\*`)
