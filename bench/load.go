@@ -30,7 +30,7 @@ func (l load) stream(round, client int) *traffic.Stream {
 	if l.repeat {
 		return l.kind.Repeat(1)
 	}
-	return l.kind.Fresh(uint64(round)+1, uint64(client))
+	return l.kind.Fresh(uint64(round+1), uint64(client))
 }
 
 // answers is what came back: how long each took, and how many said what.

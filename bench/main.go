@@ -78,6 +78,10 @@ func exit(err error) {
 	os.Exit(0)
 }
 
+// warmUp is a round that does not count: a process that has just started has
+// yet to read its program from the disk.
+const warmUp = -1
+
 func run(ctx context.Context, o options) error {
 	if wanted(o.only, engineName) {
 		if err := runEngines(ctx, o); err != nil {
@@ -111,6 +115,13 @@ func run(ctx context.Context, o options) error {
 	r := report{peers: b.peers, samples: map[cell][]sample{}}
 	for _, k := range traffic.Kinds() {
 		r.loads = append(r.loads, load{kind: k, repeat: o.repeat})
+	}
+	for _, l := range r.loads {
+		for _, p := range b.peers {
+			if _, err := l.fire(ctx, p.addr, warmUp, o.each/4); err != nil {
+				return fmt.Errorf("%s, %s: %w", p.name, l.kind.Name, err)
+			}
+		}
 	}
 	for round := range o.rounds {
 		for _, l := range r.loads {
