@@ -26,6 +26,9 @@ func TestOrdinary(t *testing.T) {
 
 // Collected requests.
 func TestData(t *testing.T) {
+	if raced {
+		t.Skip("takes long; nothing in it is about races")
+	}
 	for _, name := range []string{"attacks.jsonl", "benign.jsonl", "near_miss.jsonl"} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join("..", "..", "..", "..", "shared", "data", name)

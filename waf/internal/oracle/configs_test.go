@@ -39,7 +39,7 @@ var configs = []struct {
 func TestConfigurations(t *testing.T) {
 	payloads, list := crsPayloads(t), crsTests(t)
 	for i, c := range configs {
-		if raced && i%3 > 0 {
+		if raced && i%6 > 0 {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {

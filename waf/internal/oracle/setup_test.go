@@ -26,7 +26,7 @@ var full = os.Getenv("MERLON_FULL") != ""
 // sample is how many of n messages to compare, of few as a rule.
 func sample(n, few int) int {
 	if raced {
-		few = max(few/10, 1)
+		few = max(few/15, 1)
 	}
 	if full {
 		return n
