@@ -24,8 +24,9 @@ type assignment struct {
 // evaluation is what a transaction remembers of the rules so far.
 type evaluation struct {
 	tx      []value
-	extra   []entry // TX names that are not known beforehand
-	changed bool    // rules have been evaluated, so TX may not be as it was foreseen
+	extra   []entry        // TX names that are not known beforehand
+	places  map[string]int // of these, if there are many
+	changed bool           // rules have been evaluated, so TX may not be as it was foreseen
 	saved   []value
 
 	matched                 []pair // MATCHED_VARS of the rule
@@ -85,13 +86,14 @@ type spot struct {
 
 func (x *evaluation) forget() {
 	clear(x.extra)
+	clear(x.places)
 	clear(x.matched[:cap(x.matched)])
 	clear(x.entries[:cap(x.entries)])
 	clear(x.fired)
 	clear(x.spots)
 	clear(x.undo[:cap(x.undo)])
 	*x = evaluation{
-		tx: x.tx, extra: x.extra[:0], saved: x.saved, matched: x.matched[:0], entries: x.entries[:0],
+		tx: x.tx, extra: x.extra[:0], places: x.places, saved: x.saved, matched: x.matched[:0], entries: x.entries[:0],
 		removed: x.removed, cuts: x.cuts[:0], fired: x.fired[:0], spots: x.spots[:0], undo: x.undo[:0],
 	}
 	clear(x.removed)
@@ -102,6 +104,7 @@ func (t *transaction) restart() {
 	copy(t.tx, t.engine.start)
 	clear(t.extra)
 	t.extra = t.extra[:0]
+	clear(t.places)
 	t.matched = t.matched[:0]
 	t.matchedVar, t.matchedName = "", ""
 	t.changed = true

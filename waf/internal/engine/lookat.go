@@ -378,7 +378,10 @@ func (t *transaction) probe(r *rule, only *entry) bool {
 		}
 	}
 	t.spots = t.spots[:from]
-	t.extra = t.extra[:extra]
+	if len(t.extra) > extra {
+		t.extra = t.extra[:extra]
+		clear(t.places)
+	}
 	for i := len(t.undo) - 1; i >= 0; i-- {
 		t.tx[t.undo[i].slot] = t.undo[i].value
 	}

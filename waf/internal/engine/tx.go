@@ -34,14 +34,18 @@ func (t *transaction) setVar(s *setVar, r *rule) {
 		t.set(slot, next)
 		return
 	}
-	i := slices.IndexFunc(t.extra, func(e entry) bool { return e.key == name })
+	i := t.extraAt(name)
 	switch {
 	case !next.set && i >= 0:
 		t.extra = slices.Delete(t.extra, i, i+1)
+		clear(t.places)
 	case next.set && i >= 0:
 		t.extra[i].val = next.s
 	case next.set:
 		t.extra = append(t.extra, entry{seclang.TX, name, next.s})
+		if len(t.places) > 0 {
+			t.places[name] = len(t.extra) - 1
+		}
 	}
 }
 
@@ -82,12 +86,32 @@ func (t *transaction) lookup(slot int, name string) value {
 	if slot >= 0 {
 		return t.tx[slot]
 	}
-	for _, e := range t.extra {
-		if e.key == name {
-			return value{e.val, true}
-		}
+	if i := t.extraAt(name); i >= 0 {
+		return value{t.extra[i].val, true}
 	}
 	return value{}
+}
+
+// fewExtra are looked through; more have an index.
+const fewExtra = 64
+
+// extraAt returns where a name that is not known beforehand is kept, or -1.
+func (t *transaction) extraAt(name string) int {
+	if len(t.extra) <= fewExtra {
+		return slices.IndexFunc(t.extra, func(e entry) bool { return e.key == name })
+	}
+	if len(t.places) == 0 {
+		if t.places == nil {
+			t.places = map[string]int{}
+		}
+		for i, e := range t.extra {
+			t.places[e.key] = i
+		}
+	}
+	if i, ok := t.places[name]; ok && i < len(t.extra) && t.extra[i].key == name {
+		return i
+	}
+	return -1
 }
 
 // txValues appends the TX variables that a target chooses.
