@@ -25,10 +25,11 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 			return
 		}
 		version := t.node(ch.node).version
-		if len(ch.every) > 0 {
+		words := ch.words.Meets(&t.versions[version].folded)
+		if len(ch.every) > 0 || words && ch.direct(version) {
 			t.live = append(t.live, int32(i))
 		}
-		if ch.words.Meets(&t.versions[version].folded) {
+		if words && !ch.direct(version) {
 			scan |= 1 << min(version, 63)
 		}
 	}
@@ -49,8 +50,17 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 		for _, c := range ch.every {
 			t.ask(c, version, ch.node, v, key)
 		}
+		if ch.direct(version) {
+			for _, c := range ch.wordy {
+				t.ask(c, version, ch.node, v, key)
+			}
+		}
 	}
 }
+
+// direct reports whether a chain's triggers with literals are asked at once:
+// so few that searching a text that only they see would cost more.
+func (ch *chain) direct(version int32) bool { return version > 0 && len(ch.wordy) <= 2 }
 
 // may returns the chains that wait for a byte of the value.
 func (cl *class) may(val string, p *match.ByteSet) uint64 {

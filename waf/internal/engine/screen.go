@@ -43,6 +43,7 @@ type class struct {
 type chain struct {
 	node  int
 	every []*check
+	wordy []*check      // the triggers with literals
 	clues match.ByteSet // every value that any trigger accepts has one of these bytes, after the transformations
 	words match.ByteSet // the same of the triggers with literals
 	cut   int           // the last node that changes whatever it gets; 0 if none does
@@ -365,6 +366,7 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 	cl.chains[i].all = append(cl.chains[i].all, c)
 	if literal {
 		cl.chains[i].words.Or(&c.clue)
+		cl.chains[i].wordy = append(cl.chains[i].wordy, c)
 	} else {
 		cl.chains[i].every = append(cl.chains[i].every, c)
 	}
