@@ -159,7 +159,13 @@ func (t *transaction) Response(a *message.Response) (message.Verdict, error) {
 	if !t.dirty && !e.respondAll && !t.changed {
 		return e.clean[1], nil
 	}
-	t.restoreTX(state)
+	if !t.changed { // a clean request may have made exceptions for its answer
+		t.restart()
+		t.evaluate(1)
+		t.evaluate(2)
+	} else {
+		t.restoreTX(state)
+	}
 	t.evaluate(3)
 	t.evaluate(4)
 	return t.verdict(1), nil

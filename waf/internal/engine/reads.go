@@ -49,7 +49,7 @@ func groups(l *link) int {
 			return min(re.MaxCap()+1, captures)
 		}
 	}
-	return captures
+	return 1 // others capture more, if they find more
 }
 
 func difference(before, after []value) []assignment {

@@ -392,6 +392,15 @@ func ofAnswer(v seclang.Variable) bool {
 	return v == seclang.ResponseBody || v == seclang.ResponseContentLength
 }
 
+// isAnswer reports whether a variable has its values from the answer.
+func isAnswer(v seclang.Variable) bool {
+	switch v {
+	case seclang.ResponseHeaders, seclang.ResponseStatus, seclang.ResponseProtocol, seclang.ResponseContentType:
+		return true
+	}
+	return ofAnswer(v)
+}
+
 // named is the variable by which Coraza calls the values of a target, but not
 // their count.
 func (g *target) named() seclang.Variable {

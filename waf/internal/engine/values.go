@@ -82,7 +82,7 @@ func ofBody(v seclang.Variable) bool {
 }
 
 func (t *transaction) keyed(to []entry, g *target, of seclang.Variable, names bool) []entry {
-	if t.phase == 1 && ofBody(of) {
+	if t.phase == 1 && ofBody(of) || t.phase <= 2 && isAnswer(of) {
 		return to
 	}
 	for _, it := range t.items[t.span[of].from:t.span[of].to] {
@@ -112,7 +112,7 @@ func (t *transaction) single(v seclang.Variable) string {
 		}
 		return ""
 	}
-	if t.phase == 3 && ofAnswer(v) {
+	if t.phase == 3 && ofAnswer(v) || t.phase <= 2 && isAnswer(v) {
 		return ""
 	}
 	switch v {

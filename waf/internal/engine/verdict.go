@@ -99,7 +99,4 @@ func (t *transaction) saveTX() []value {
 	return t.saved
 }
 
-func (t *transaction) restoreTX(state []value) {
-	copy(t.tx, state)
-	t.changed = true
-}
+func (t *transaction) restoreTX(state []value) { copy(t.tx, state) }
