@@ -161,6 +161,11 @@ var features = []struct{ name, rules string }{
 		SecRule ARGS:a "@rx evil" "id:4,phase:2,pass,setvar:tx.a=1"
 		SecRule RESPONSE_BODY "@pm evil root" "id:5,phase:4,pass,setvar:tx.blocking_outbound_anomaly_score=+4,chain"
 		SecRule TX:a "@eq 1" "setvar:tx.blocking_outbound_anomaly_score=+1"`},
+	{"exceptions for the answer", `SecRule REQUEST_FILENAME "@beginsWith /admin" "id:1,phase:1,pass,ctl:ruleRemoveById=3"
+		SecRule ARGS "@rx evil" "id:2,phase:2,pass,ctl:ruleRemoveTargetById=4;RESPONSE_HEADERS:x-powered-by"
+		SecRule RESPONSE_BODY "@rx attack" "id:3,phase:4,deny"
+		SecRule RESPONSE_HEADERS "@rx PHP" "id:4,phase:3,deny"
+		SecRule RESPONSE_STATUS|&RESPONSE_HEADERS "@eq 2" "id:5,phase:2,pass,ctl:ruleRemoveById=3-4"`},
 	{"what the request did seen from the answer", `SecRule ARGS "@rx evil" "id:1,phase:2,pass,setvar:'tx.bad=%{MATCHED_VAR}'"
 		SecRule RESPONSE_BODY "@contains %{tx.bad}" "id:2,phase:4,deny,chain"
 		SecRule &TX:bad "@eq 1"`},
