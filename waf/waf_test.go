@@ -3,9 +3,11 @@ package waf_test
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/andybalholm/brotli"
@@ -17,14 +19,22 @@ import (
 
 const browser = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/149.0.0.0 Safari/537.36\nAccept: */*\n"
 
+// newGuard makes a guard, once for settings that are equal: it takes long.
 func newGuard(t testing.TB, c waf.Config) *waf.Guard {
 	t.Helper()
+	key := fmt.Sprintf("%+v", c)
+	if g, ok := guards.Load(key); ok {
+		return g.(*waf.Guard)
+	}
 	g, err := waf.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	guards.Store(key, g)
 	return g
 }
+
+var guards sync.Map // of settings as they are printed
 
 func run(t *testing.T, c waf.Config, cases []merlontest.Case) {
 	t.Helper()
