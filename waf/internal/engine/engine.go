@@ -44,6 +44,8 @@ type Engine struct {
 	foreign []foreignReader // rules that read TX names by pattern
 	readers [][]int         // rules that read a TX name, by slot
 
+	indivisible []uint64 // rules that cannot be asked about a piece of an answer
+
 	inbound, outbound *screen
 
 	score, threshold       [2]int // slots of the scores of requests and answers, and of their thresholds
@@ -110,6 +112,7 @@ func New(rs *seclang.Ruleset) (*Engine, error) {
 	}
 	e.inbound = e.newScreen(1, 2)
 	e.outbound = e.newScreen(3, 4)
+	e.indivisible = e.indivisibleRules()
 	e.pool = sync.Pool{New: func() any { return newTransaction(e) }}
 	return e, nil
 }
@@ -167,8 +170,11 @@ func (t *transaction) Response(a *message.Response) (message.Verdict, error) {
 		t.restoreTX(state)
 	}
 	t.evaluate(3)
+	t.keepHead()
 	t.evaluate(4)
-	return t.verdict(1), nil
+	v := t.verdict(1)
+	t.more.total, t.more.hits = v.Score, v.Hits
+	return v, nil
 }
 
 // Close gives the transaction's memory back.

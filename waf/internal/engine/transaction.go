@@ -28,6 +28,7 @@ type transaction struct {
 
 	screening
 	evaluation
+	more more
 }
 
 // An item is one value of a keyed variable.
@@ -60,6 +61,7 @@ func (t *transaction) forget() {
 	clear(t.memo)
 	t.screening.forget()
 	t.evaluation.forget()
+	t.more.forget()
 	t.arena.Reset()
 }
 

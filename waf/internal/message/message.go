@@ -134,3 +134,12 @@ type Exchange interface {
 	Response(*Response) (Verdict, error)
 	Close()
 }
+
+// A Continuer is an [Exchange] that judges an answer on, after its beginning.
+type Continuer interface {
+	Exchange
+	// More judges a further piece of the answer's body, together with what the
+	// beginning has scored. Pieces may overlap. It may be asked until it
+	// denies, and keeps nothing of the piece.
+	More(piece []byte) (Verdict, error)
+}
