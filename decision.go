@@ -122,8 +122,8 @@ type Verdict struct {
 	Decision Decision
 }
 
-// A LateRefusal is the error of reading a request body when a guard that
-// watches the body as it streams to the upstream has refused the rest of it.
+// A LateRefusal is the error of reading a request body, or an answer's, when a
+// guard that watches it as it streams has refused the rest of it.
 type LateRefusal struct {
 	Verdict
 }

@@ -25,7 +25,8 @@ type Guard interface {
 
 // A ResponseGuard is a [Guard] that also judges the upstream's answer before
 // the client sees any of it. It may replace res.Body, but what it lets pass
-// must reach the client as the upstream sent it.
+// must reach the client as the upstream sent it; [Request.WrapAnswer] lets it
+// break off what it cannot judge before.
 type ResponseGuard interface {
 	Guard
 	CheckResponse(r *Request, res *http.Response) Decision
@@ -121,6 +122,7 @@ func (g *Gate) CheckResponse(r *Request, res *http.Response) Decision {
 		if e.response == nil {
 			continue
 		}
+		r.asking = e
 		last = e.checkResponse(r, res)
 		if last.Reason != "" || !last.Passed() {
 			r.Record(e.guard.Name(), last)
@@ -129,6 +131,7 @@ func (g *Gate) CheckResponse(r *Request, res *http.Response) Decision {
 			break
 		}
 	}
+	r.asking = nil
 	return last
 }
 

@@ -137,11 +137,26 @@ func (r *Request) WrapBody(wrap func(body io.ReadCloser, refuse func(Decision) e
 	if r.Request.Body == nil || r.Request.Body == http.NoBody {
 		return
 	}
-	e := r.asking
-	if e != nil && e.shadow {
+	if e := r.asking; e != nil && e.shadow {
 		return
 	}
-	refuse := func(d Decision) error {
+	r.Request.Body = wrap(r.Request.Body, r.refusal())
+	r.body = nil
+}
+
+// WrapAnswer is [Request.WrapBody] for the upstream's answer, and may only be
+// called from a guard's CheckResponse. What is refused after the client has
+// been told that there is an answer breaks off, so that the client cannot take
+// the part for the whole.
+func (r *Request) WrapAnswer(res *http.Response, wrap func(body io.ReadCloser, refuse func(Decision) error) io.ReadCloser) {
+	res.Body = wrap(res.Body, r.refusal())
+}
+
+// refusal returns the function by which the guard that is being asked refuses
+// what streams later.
+func (r *Request) refusal() func(Decision) error {
+	e := r.asking
+	return func(d Decision) error {
 		name := ""
 		if e != nil {
 			name = e.guard.Name()
@@ -153,8 +168,6 @@ func (r *Request) WrapBody(wrap func(body io.ReadCloser, refuse func(Decision) e
 		}
 		return &LateRefusal{Verdict{name, d}}
 	}
-	r.Request.Body = wrap(r.Request.Body, refuse)
-	r.body = nil
 }
 
 // A peekBody is a body of which the first bytes may have been read already.

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/merlon-dev/merlon"
 )
 
 var (
@@ -152,6 +154,21 @@ func (a *answer) read(p []byte) (int, error) {
 		trailers(a.res.Trailer)
 	case err != nil:
 		a.err = err
+	}
+	return n, err
+}
+
+// A watched body is an answer as a guard passes it on, which may refuse the
+// rest of it with a [merlon.LateRefusal].
+type watched struct {
+	io.ReadCloser
+	e *exchange
+}
+
+func (b *watched) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if _, ok := err.(*merlon.LateRefusal); ok {
+		b.e.late = err
 	}
 	return n, err
 }

@@ -86,6 +86,7 @@ type exchange struct {
 	accept  string           // the Sec-WebSocket-Accept that a 101 must carry; empty if none was asked for
 	sent    string           // the query as it was rewritten
 	refused *merlon.Decision // by Call.Response
+	late    error            // of a guard that refused the rest of the answer
 	told    bool             // Failed was called
 	values  [10]string       // backs the header values that are written
 	written int
@@ -236,6 +237,9 @@ func (e *exchange) modify(res *http.Response) error {
 	if err := e.judge(res); err != nil {
 		return err
 	}
+	if res.Body != io.ReadCloser(&e.answer) {
+		res.Body = &watched{res.Body, e}
+	}
 	if !e.pool.c.NoCompression {
 		e.pool.compress(e.r, e.sent, res)
 	}
@@ -283,6 +287,8 @@ func (e *exchange) aborted() bool {
 	switch {
 	case e.told:
 		return false
+	case e.late != nil:
+		err = e.late
 	case e.answer.err != nil:
 		err = e.at(e.answer.err)
 	case e.w.err != nil:
