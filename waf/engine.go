@@ -174,6 +174,11 @@ func (b *both) Response(a *message.Response) (message.Verdict, error) {
 	return stricter(got, want, oracle.Difference(b.v.own, got, want)), nil
 }
 
+// More asks the native engine alone.
+func (b *both) More(piece []byte) (message.Verdict, error) {
+	return b.own.(message.Continuer).More(piece)
+}
+
 func (b *both) Close() {
 	b.own.Close()
 	b.ref.Close()

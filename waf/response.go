@@ -21,16 +21,18 @@ import (
 // enough of it is there to be judged. Answers that trickle are streams.
 const responseWait = 2 * time.Second
 
-func (g *Guard) judgeResponse(x message.Exchange, res *http.Response) merlon.Decision {
+func (g *Guard) judgeResponse(r *merlon.Request, x *exchange, res *http.Response) merlon.Decision {
 	a := &message.Response{Status: res.StatusCode, Proto: res.Proto, Header: appendHeader(nil, res.Header)}
-	var s seen
+	whole, coding := true, ""
 	if judged(res) {
-		head, whole := holdBack(res)
-		a.Body = inflate(head, res.Header.Get("Content-Encoding"))
+		var head []byte
+		head, whole = holdBack(res)
+		coding, _ = body.Coding(res.Header["Content-Encoding"])
+		a.Body, coding = inflate(head, coding)
 		a.Header = plainHeader(a.Header)
-		s = seen{partly: !whole, inspected: int64(len(a.Body)), total: res.ContentLength}
+		whole = whole && len(a.Body) < responseLimit
 	}
-	v, err := x.Response(a)
+	v, err := x.rules.Response(a)
 	if err != nil {
 		return merlon.Unable(err)
 	}
@@ -41,7 +43,14 @@ func (g *Guard) judgeResponse(x message.Exchange, res *http.Response) merlon.Dec
 		return d
 	}
 	d := passed(ResponseClean, v)
-	d.Findings = append(d.Findings, s.findings()...)
+	if whole {
+		return d
+	}
+	if rules, ok := x.rules.(message.Continuer); ok {
+		g.watchRest(r, res, x, rules, a.Body, coding)
+		return d
+	}
+	d.Findings = append(d.Findings, inspected(int64(len(a.Body)), res.ContentLength, coding != "", "the rest passed uninspected: this engine judges beginnings"))
 	return d
 }
 
@@ -162,6 +171,24 @@ func (p *pump) collect(most int, wait time.Duration) (head []byte, whole bool) {
 	return p.head, p.err == io.EOF
 }
 
+// waits reports whether there will be something to read before long.
+func (p *pump) waits(most time.Duration) bool {
+	if len(p.head) > 0 || p.err != nil {
+		return true
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case next := <-p.pieces:
+		p.head, p.err = next.b, next.err
+		return true
+	case <-p.stop:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
 func (p *pump) Read(b []byte) (int, error) {
 	for len(p.head) == 0 && p.err == nil {
 		select {
@@ -188,25 +215,25 @@ func (p *pump) Close() error {
 	return p.body.Close()
 }
 
-// inflate decompresses as much of an answer as is judged. What cannot be is
-// judged as it stands.
-func inflate(b []byte, coding string) []byte {
+// inflate decompresses as much of an answer as is judged at once. What cannot
+// be is judged as it stands, without coding.
+func inflate(b []byte, coding string) (text []byte, as string) {
 	var r io.Reader
-	switch strings.ToLower(strings.TrimSpace(coding)) {
+	switch coding {
 	case "br":
 		r = brotli.NewReader(bytes.NewReader(b))
 	case "gzip", "x-gzip":
 		zr, err := gzip.NewReader(bytes.NewReader(b))
 		if err != nil {
-			return b
+			return b, ""
 		}
 		r = zr
 	default:
-		return b[:min(len(b), responseLimit)]
+		return b[:min(len(b), responseLimit)], ""
 	}
 	plain, err := io.ReadAll(io.LimitReader(r, responseLimit))
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && len(plain) == 0 {
-		return b
+		return b, ""
 	}
-	return plain
+	return plain, coding
 }

@@ -26,18 +26,25 @@ type reply struct {
 // answer takes a request through a gate and back with an answer.
 func answer(t *testing.T, g merlon.Guard, a reply) (merlon.Decision, *http.Response) {
 	t.Helper()
+	d, res, _ := exchanged(t, g, a)
+	return d, res
+}
+
+// exchanged is answer, and what the gate has recorded.
+func exchanged(t testing.TB, g merlon.Guard, a reply) (merlon.Decision, *http.Response, *merlon.Request) {
+	t.Helper()
 	r := merlontest.Request(t, "GET /\n"+browser)
 	gate := merlon.NewGate(g)
 	if d := gate.Check(r); !d.Passed() {
 		t.Fatal(d.Reason)
 	}
-	defer gate.Done(r, merlon.Outcome{})
+	t.Cleanup(func() { gate.Done(r, merlon.Outcome{}) })
 	res := &http.Response{StatusCode: a.status, Proto: "HTTP/1.1", Header: http.Header{}, Body: io.NopCloser(a.body), ContentLength: a.length, Request: r.Request}
 	res.Header.Set("Content-Type", a.contentType)
 	if a.coding != "" {
 		res.Header.Set("Content-Encoding", a.coding)
 	}
-	return gate.CheckResponse(r, res), res
+	return gate.CheckResponse(r, res), res, r
 }
 
 func TestResponses(t *testing.T) {

@@ -81,9 +81,9 @@ type Config struct {
 	//
 	//	rules_after: [/etc/merlon/exclusions.conf]
 	RulesAfter []string `yaml:"rules_after,omitempty"`
-	// IgnoreResponses turns the rules for answers off: no answer is held back
-	// to look for error messages, source code and web shells. Default false.
-	// Example:
+	// IgnoreResponses turns the rules for answers off: no answer is held back,
+	// or broken off, to look for error messages, source code and web shells.
+	// Default false. Example:
 	//
 	//	ignore_responses: true
 	IgnoreResponses bool `yaml:"ignore_responses,omitempty"`
@@ -141,8 +141,9 @@ const (
 	// ResponseClean: no rule for answers reached the threshold.
 	ResponseClean merlon.Reason = "response-clean"
 	// ResponseLeak: the application's answer contains what should not leave:
-	// an error message of a database, source code, a web shell. Mend the
-	// application; if it is a false alarm, exclude the rule.
+	// an error message of a database, source code, a web shell. If it had begun
+	// already, it was broken off. Mend the application; if it is a false alarm,
+	// exclude the rule.
 	ResponseLeak merlon.Reason = "response-leak"
 )
 
@@ -163,7 +164,7 @@ type Guard struct {
 	engine    message.Engine
 	responses bool
 
-	open sync.Map // *merlon.Request -> exchange, from Check to Done
+	open sync.Map // *merlon.Request -> *exchange, from Check to Done
 }
 
 // New returns a Guard. It compiles the rules, which takes a few hundred
@@ -259,7 +260,7 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if v.Deny || !g.responses {
 		x.Close()
 	} else {
-		g.open.Store(r, x)
+		g.open.Store(r, &exchange{rules: x})
 	}
 	if v.Deny {
 		return g.denied(m, v)
@@ -270,19 +271,20 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 }
 
 // CheckResponse judges the answer: its head always, its body if it is text
-// that people read. At most half a MiB is held back while it is judged.
+// that people read. At most half a MiB is held back while it is judged; what
+// follows is judged while it is delivered, and breaks off where it leaks.
 func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Decision {
 	x, ok := g.open.Load(r)
 	if !ok {
 		return merlon.Decision{Effect: merlon.Allow}
 	}
-	return g.judgeResponse(x.(message.Exchange), res)
+	return g.judgeResponse(r, x.(*exchange), res)
 }
 
 // Done forgets the request.
 func (g *Guard) Done(r *merlon.Request, _ merlon.Outcome) {
 	if x, ok := g.open.LoadAndDelete(r); ok {
-		x.(message.Exchange).Close()
+		x.(*exchange).close()
 	}
 }
 

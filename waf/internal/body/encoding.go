@@ -13,15 +13,16 @@ import (
 	"github.com/merlon-dev/merlon/waf/internal/message"
 )
 
-// A body may become maxRatio times as long when it is decoded. Text hardly
-// ever does; bombs live of it. Short bodies are not measured.
+// A body may become MaxRatio times as long when it is decoded. Text hardly
+// ever does; bombs live of it. Bodies of less than RatioMatters are not
+// measured.
 const (
-	maxRatio     = 200
-	ratioMatters = 64 << 10
+	MaxRatio     = 200
+	RatioMatters = 64 << 10
 )
 
 // ErrBomb means that a body is not worth decompressing.
-var ErrBomb = fmt.Errorf("becomes more than %d times as long when decompressed", maxRatio)
+var ErrBomb = fmt.Errorf("becomes more than %d times as long when decompressed", MaxRatio)
 
 // Coding returns the coding of a body, empty if there is none. Only
 // one layer is understood (RFC 9110, section 8.4.1).
@@ -56,10 +57,10 @@ func Decode(coding string, b []byte, limit int64) ([]byte, error) {
 		r = zr
 	}
 	bound := limit
-	if ratio := int64(len(b)) * maxRatio; ratio > ratioMatters && ratio < bound {
+	if ratio := int64(len(b)) * MaxRatio; ratio > RatioMatters && ratio < bound {
 		bound = ratio
-	} else if ratio <= ratioMatters {
-		bound = min(bound, ratioMatters)
+	} else if ratio <= RatioMatters {
+		bound = min(bound, RatioMatters)
 	}
 	plain, err := io.ReadAll(io.LimitReader(r, bound+1))
 	switch {
