@@ -88,8 +88,9 @@ func exclusions(e ledger.Event) ([]waf.Exclude, error) {
 		return nil, fmt.Errorf("the smallest change is not an exclusion; add what is shown by hand to %s", placeOf(e))
 	}
 	for _, x := range list {
-		// A name is the client's choice, and in the file * stands for any characters.
-		if strings.Contains(x.Name, "*") {
+		// A name is the client's choice, and in the file * stands for any
+		// characters; remedies write \* for a star.
+		if strings.Contains(strings.NewReplacer(`\\`, "", `\*`, "").Replace(x.Name), "*") {
 			return nil, fmt.Errorf("the name %q would stand for others, too; add what is shown by hand to %s", x.Name, placeOf(e))
 		}
 	}
