@@ -96,8 +96,9 @@ func judged(res *http.Response) bool {
 // holdBack reads the beginning of an answer and puts it back in its place.
 func holdBack(res *http.Response) (head []byte, whole bool) {
 	if res.ContentLength > 0 {
-		// An error comes again when the rest is read.
-		head, _ = io.ReadAll(io.LimitReader(res.Body, responseLimit))
+		head = make([]byte, min(res.ContentLength, responseLimit))
+		n, _ := io.ReadFull(res.Body, head) // an error comes again when the rest is read
+		head = head[:n]
 		res.Body = &joined{bytes.NewReader(head), res.Body}
 		return head, int64(len(head)) == res.ContentLength
 	}
