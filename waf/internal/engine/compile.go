@@ -9,6 +9,7 @@ import (
 	"github.com/merlon-dev/merlon/waf/internal/match"
 	"github.com/merlon-dev/merlon/waf/internal/message"
 	"github.com/merlon-dev/merlon/waf/internal/operator"
+	"github.com/merlon-dev/merlon/waf/internal/ruleset"
 	"github.com/merlon-dev/merlon/waf/internal/seclang"
 	"github.com/merlon-dev/merlon/waf/internal/transform"
 )
@@ -388,11 +389,7 @@ func findCtl(l *link, n int) (seclang.Ctl, bool) {
 // scoreOf returns what one match of a rule adds to an anomaly score, as the
 // CRS ties it to the severity.
 func scoreOf(r *seclang.Rule) int {
-	switch r.ID / 1000 {
-	case 901, 949, 959, 980: // they set the score up or act on it
-		return 0
-	}
-	if !slices.ContainsFunc(r.Links, addsToScore) {
+	if ruleset.Scoring(r.ID) || !slices.ContainsFunc(r.Links, addsToScore) {
 		return 0
 	}
 	switch r.Severity {

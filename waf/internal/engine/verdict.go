@@ -1,11 +1,10 @@
 package engine
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/merlon-dev/merlon/waf/internal/message"
-	"github.com/merlon-dev/merlon/waf/internal/seclang"
+	"github.com/merlon-dev/merlon/waf/internal/ruleset"
 )
 
 // verdict words what the rules have said: of the request (0) or the answer (1).
@@ -17,7 +16,7 @@ func (t *transaction) verdict(which int) message.Verdict {
 			continue
 		}
 		v.Fired = append(v.Fired, f.rule.id)
-		if !v.Deny && v.Score == 0 || f.rule.scores == 0 && f.rule.id != v.By || protected(f.rule.id) {
+		if !v.Deny && v.Score == 0 || f.rule.scores == 0 && f.rule.id != v.By || ruleset.Scoring(f.rule.id) {
 			continue
 		}
 		v.Hits = append(v.Hits, t.hit(f))
@@ -31,15 +30,6 @@ func (t *transaction) cleanVerdict(which int) message.Verdict {
 	return message.Verdict{Score: atoi(t.tx[e.score[which]].s), Threshold: atoi(t.tx[e.threshold[which]].s)}
 }
 
-// protected rules act on the score; they are no reason of their own.
-func protected(id int) bool {
-	switch id / 1000 {
-	case 901, 949, 959, 980:
-		return true
-	}
-	return false
-}
-
 // hit describes a rule that matched, in memory of its own.
 func (t *transaction) hit(f firing) message.Hit {
 	h := message.Hit{Rule: f.rule.id, Message: strings.Clone(f.message)}
@@ -47,7 +37,7 @@ func (t *transaction) hit(f firing) message.Hit {
 	for _, s := range t.spots[f.from:f.to] {
 		last = max(last, s.level)
 		h.Spots = append(h.Spots, message.Spot{
-			Target: Target(s.v), Name: strings.Clone(s.key), Value: strings.Clone(s.val), Head: s.level == 0,
+			Target: ruleset.TargetOf(s.v.String()), Name: strings.Clone(s.key), Value: strings.Clone(s.val), Head: s.level == 0,
 		})
 	}
 	for _, s := range t.spots[f.from:f.to] {
@@ -56,35 +46,6 @@ func (t *transaction) hit(f firing) message.Hit {
 		}
 	}
 	return h
-}
-
-// variables are the parts of a message and the variables that rules read them
-// from.
-var variables = map[message.Target][]seclang.Variable{
-	message.Args:        {seclang.Args, seclang.ArgsGet, seclang.ArgsPost},
-	message.ArgsNames:   {seclang.ArgsNames, seclang.ArgsGetNames, seclang.ArgsPostNames},
-	message.Headers:     {seclang.RequestHeaders},
-	message.HeaderNames: {seclang.RequestHeadersNames},
-	message.Cookies:     {seclang.RequestCookies},
-	message.CookieNames: {seclang.RequestCookiesNames},
-	message.URI: {seclang.RequestURI, seclang.RequestURIRaw, seclang.RequestLine, seclang.RequestFilename, seclang.RequestBasename,
-		seclang.QueryString},
-	message.BodyText:    {seclang.RequestBody},
-	message.XMLContent:  {seclang.XML, seclang.RequestXML},
-	message.Files:       {seclang.Files, seclang.FilesNames, seclang.MultipartFilename, seclang.MultipartName},
-	message.PartHeaders: {seclang.MultipartPartHeaders},
-	message.Answer:      {seclang.ResponseBody, seclang.ResponseHeaders},
-}
-
-// Target returns the part of a message that a variable is read from, empty if
-// none.
-func Target(v seclang.Variable) message.Target {
-	for t, list := range variables {
-		if slices.Contains(list, v) {
-			return t
-		}
-	}
-	return ""
 }
 
 // saveTX and restoreTX keep TX while an answer is screened.
