@@ -43,7 +43,7 @@ func (f *folder) finish() {
 		if rd.rule.Phase > 2 {
 			end = f.e.after
 		}
-		if end[rd.slot] != rd.value && rd.rule.kept && !f.written(writers, rd) {
+		if end[rd.slot] != rd.value && rd.rule.kept {
 			f.demand(rd.rule.Phase)
 			rd.rule.always = true
 		}
@@ -71,11 +71,6 @@ func readsSeverity(r *rule) bool {
 		return slices.ContainsFunc(l.targets, func(g target) bool { return g.Var == seclang.HighestSeverity }) ||
 			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.HighestSeverity })
 	})
-}
-
-// written reports whether the rule that reads a slot is the one that sets it.
-func (f *folder) written(writers [][]int, rd reading) bool {
-	return len(writers[rd.slot]) == 1 && writers[rd.slot][0] == rd.rule.index
 }
 
 // writers finds which kept rules may set a slot.
@@ -252,6 +247,9 @@ func (f *folder) recheckCounts() {
 						return slices.ContainsFunc(l.targets, func(g target) bool { return g.Count && g.Var == c.target })
 					}) {
 						o.always, r.effect = true, true
+						if o == r {
+							f.demand(r.Phase) // a trial leaves its targets alone
+						}
 					}
 				}
 			}

@@ -93,14 +93,21 @@ func (f *folder) phase(phase int) error {
 		if err := r.prepare(); err != nil {
 			return err
 		}
-		before := slices.Clone(f.t.tx)
+		before, names := slices.Clone(f.t.tx), len(f.t.extra)
 		dep, fires := f.try(r, r.order >= ghost)
 		count.add(dep)
 		assign := difference(before, f.t.tx)
 		perhaps = slices.DeleteFunc(perhaps, func(to int) bool { return to <= r.order })
 		doubtful := len(perhaps) > 0 || f.isLoose(r)
+		if len(f.t.extra) != names || names > 0 && namesFreely(r) {
+			// It makes names for every message, which the screen does not know.
+			doubtful = true
+			r.always = true
+			f.demand(1)
+			f.demand(3)
+		}
 		switch {
-		case dep == onConstants && !fires && len(assign) == 0:
+		case dep == onConstants && !fires && len(assign) == 0 && !r.always:
 			continue // whatever else happens
 		case dep == onConstants && onlySkips(r) && !f.isLoose(r) && (len(perhaps) == 0 || slices.Min(perhaps) >= r.skipTo):
 			static = max(static, r.skipTo) // what skips this one skips the same rules
@@ -138,7 +145,7 @@ func (f *folder) phase(phase int) error {
 			f.missed(r)
 		}
 		f.fixArguments(r)
-		f.remember(r)
+		f.remember(r, before)
 		ops = append(ops, op{order: r.order, rule: r})
 		f.taint(r)
 		if r.skipTo > 0 {
@@ -284,17 +291,30 @@ func switches(r *rule) bool {
 	})
 }
 
+// namesFreely reports whether a rule sets TX under a name made when it does.
+func namesFreely(r *rule) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.sets, func(s setVar) bool { return s.slot < 0 })
+	})
+}
+
 // onlySkips reports a rule that does nothing but skip others.
 func onlySkips(r *rule) bool {
 	return r.Disruptive == seclang.Pass && r.skipTo > 0 && !slices.ContainsFunc(r.links, func(l *link) bool { return len(l.acts) > 0 || l.Capture })
 }
 
-// applyCtls removes rules and targets for every message.
+// precedes reports whether a rule is evaluated before another.
+func (r *rule) precedes(other *rule) bool {
+	return r.Phase < other.Phase || r.Phase == other.Phase && r.order < other.order
+}
+
+// applyCtls removes rules and targets for every message, from those that come
+// later.
 func (f *folder) applyCtls(r *rule) {
 	for _, l := range r.links {
 		for _, c := range l.ctls {
 			for _, other := range f.e.rules {
-				if c.rules == nil || c.rules[other.index/64]&(1<<(other.index%64)) == 0 {
+				if c.rules == nil || c.rules[other.index/64]&(1<<(other.index%64)) == 0 || !r.precedes(other) {
 					continue
 				}
 				if c.removes {

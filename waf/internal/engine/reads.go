@@ -116,23 +116,21 @@ func (f *folder) fixArguments(r *rule) {
 	}
 }
 
-// remember notes what a kept rule reads as constant, to compare with what it
-// will be at the end.
-func (f *folder) remember(r *rule) {
+// remember notes what the conditions of a kept rule read where it stands, if
+// nothing in a message matches: values are tried on TX as it is at the end.
+func (f *folder) remember(r *rule, before []value) {
 	for _, l := range r.links {
 		for i := range l.targets {
 			for _, n := range l.targets[i].slots {
-				if !f.tainted[n] {
-					f.reads = append(f.reads, reading{r, n, f.t.tx[n]})
-				}
+				f.reads = append(f.reads, reading{r, n, before[n]})
 			}
 		}
 		if l.isFixed {
 			continue
 		}
 		for _, k := range l.arg {
-			if k.Var == seclang.TX && !f.tainted[k.slot] {
-				f.reads = append(f.reads, reading{r, k.slot, f.t.tx[k.slot]})
+			if k.Var == seclang.TX {
+				f.reads = append(f.reads, reading{r, k.slot, before[k.slot]})
 			}
 		}
 	}

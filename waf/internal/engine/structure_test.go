@@ -19,6 +19,9 @@ func TestStructure(t *testing.T) {
 		3: {43, 17, 26, 0},
 		4: {109, 20, 27, 62},
 	}
+	if e.requestAll || e.respondAll {
+		t.Error("clean messages are evaluated, too")
+	}
 	for phase, s := range e.structure {
 		w := want[phase]
 		if s.loaded != w.loaded || s.unreached() != w.unreached || s.constant+s.derived != w.constant || s.dependent != w.dependent {

@@ -28,6 +28,21 @@ var features = []struct{ name, rules string }{
 	{"a chain", `SecRule ARGS "@rx attack" "id:1,phase:2,deny,status:406,chain"
 		SecRule REQUEST_HEADERS:X-A "@streq 1" "chain"
 		SecRule REQUEST_METHOD "@streq POST"`},
+	{"a condition on what the rule itself sets", `SecRule &TX:u "@eq 0" "id:1,phase:2,deny,setvar:tx.u=1,chain"
+		SecRule ARGS "@rx attack"
+		SecRule &TX:other "@gt 7" "id:2,phase:2,pass,setvar:tx.u=+1,chain"
+		SecRule ARGS "@rx attack"`},
+	{"a condition on what others may set, and the rule itself does", `SecRule ARGS:none "@rx attack" "id:1,phase:2,pass,setvar:tx.u=+1"
+		SecAction "id:2,phase:2,pass,nolog,setvar:tx.u=+2"
+		SecRule TX:u "@ge 2" "id:3,phase:2,deny,setvar:tx.u=-1,chain"
+		SecRule ARGS "@rx attack"`},
+	{"names made for every message", `SecAction "id:1,phase:2,pass,nolog,setvar:'tx.seen_%{rule.id}=1'"
+		SecRule &TX:/^seen_/ "@eq 1" "id:2,phase:2,deny,chain"
+		SecRule ARGS "@rx attack"`},
+	{"a count of what the rule itself takes away", `SecRule REQUEST_HEADERS:X-A "@streq 1" "id:1,phase:2,deny,ctl:ruleRemoveTargetById=1;ARGS,chain"
+		SecRule &ARGS:a "@eq 0"`},
+	{"a target that is taken from earlier rules, too late", `SecRule ARGS "@rx attack" "id:1,phase:2,deny,tag:x"
+		SecAction "id:2,phase:2,pass,nolog,ctl:ruleRemoveTargetByTag=x;ARGS"`},
 	{"a chain that scores at its end", `SecRule ARGS "@contains a" "id:1,phase:2,pass,severity:CRITICAL,msg:'%{MATCHED_VAR} in %{MATCHED_VAR_NAME}',chain"
 		SecRule MATCHED_VARS "@rx ^[a-z]+$" "setvar:'tx.inbound_anomaly_score_pl1=+5',setvar:'tx.blocking_inbound_anomaly_score=+5'"`},
 	{"captures", `SecRule ARGS|REQUEST_COOKIES "@rx (\d)(\d?)" "id:1,phase:2,capture,pass,setvar:'tx.first=%{tx.1}',chain"
