@@ -88,6 +88,8 @@ type setVar struct {
 type ctl struct {
 	name    string
 	value   string
+	from    int // the rule numbers of …ById
+	to      int
 	rules   []uint64 // set of rule indexes
 	target  seclang.Variable
 	sel     seclang.Selector
@@ -184,7 +186,7 @@ func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
 				continue // nothing that a verdict depends on
 			}
 			l.acts = append(l.acts, act{true, len(l.ctls)})
-			l.ctls = append(l.ctls, ctl{name: a.Name, value: a.Value, target: canonical(a.Target), sel: a.Selector})
+			l.ctls = append(l.ctls, ctl{name: a.Name, value: a.Value, from: a.From, to: a.To, target: canonical(a.Target), sel: a.Selector})
 		}
 	}
 	return l, nil
@@ -342,14 +344,10 @@ func resolveSkip(r *rule, rs *seclang.Ruleset, markers map[string][]int) error {
 func (e *Engine) resolveCtls(l *link) {
 	for i := range l.ctls {
 		c := &l.ctls[i]
-		src, ok := findCtl(l, i)
-		if !ok {
-			continue
-		}
 		var chosen func(*rule) bool
 		switch strings.TrimPrefix(strings.TrimPrefix(c.name, "ruleRemoveTarget"), "ruleRemove") {
-		case "ById", "ById=":
-			chosen = func(r *rule) bool { return r.id >= src.From && r.id <= src.To }
+		case "ById":
+			chosen = func(r *rule) bool { return r.id >= c.from && r.id <= c.to }
 		case "ByTag":
 			chosen = func(r *rule) bool { return slices.Contains(r.Tags, c.value) }
 		case "ByMsg":
@@ -365,25 +363,6 @@ func (e *Engine) resolveCtls(l *link) {
 			}
 		}
 	}
-}
-
-// findCtl returns the source of the n-th ctl that was kept.
-func findCtl(l *link, n int) (seclang.Ctl, bool) {
-	for _, a := range l.Actions {
-		c, ok := a.(seclang.Ctl)
-		if !ok {
-			continue
-		}
-		switch c.Name {
-		case "auditEngine", "auditLogParts", "debugLogLevel", "forceRequestBodyVariable":
-			continue
-		}
-		if n == 0 {
-			return c, true
-		}
-		n--
-	}
-	return seclang.Ctl{}, false
 }
 
 // scoreOf returns what one match of a rule adds to an anomaly score, as the

@@ -135,25 +135,31 @@ func (f *folder) phase(phase int) error {
 		}
 		r.kept, r.onMessage = true, dep == onMessage
 		r.always = r.always || dep != onMessage || len(assign) > 0
-		if fires && (r.Disruptive != seclang.Pass || switches(r)) {
-			f.demand(phase)
-		}
+		f.keep(r, fires, before, assign)
+		ops = append(ops, op{order: r.order, rule: r})
 		if fires {
 			ghost = max(ghost, r.skipTo)
 		}
-		if len(assign) > 0 {
-			f.missed(r)
-		}
-		f.fixArguments(r)
-		f.remember(r, before)
-		ops = append(ops, op{order: r.order, rule: r})
-		f.taint(r)
 		if r.skipTo > 0 {
 			perhaps = append(perhaps, r.skipTo)
 		}
 	}
 	f.e.phases[phase] = ops
 	return nil
+}
+
+// keep notes what becomes of a rule that is evaluated at run time, and what it
+// leaves uncertain for those that follow.
+func (f *folder) keep(r *rule, fires bool, before []value, assign []assignment) {
+	if fires && (r.Disruptive != seclang.Pass || switches(r)) {
+		f.demand(r.Phase)
+	}
+	if len(assign) > 0 {
+		f.missed(r)
+	}
+	f.fixArguments(r)
+	f.remember(r, before)
+	f.taint(r)
 }
 
 func (s *structure) add(d dependence) {

@@ -88,6 +88,12 @@ func octal(s string, i int) (value, end int) {
 // escapeSeqDecode decodes the escapes of C. A backslash at the very end
 // stays.
 func escapeSeqDecode(a *Arena, s string) (string, bool) {
+	return decodeEscapes(a, s, cEscape)
+}
+
+// decodeEscapes has what follows each backslash decoded. Each
+// becomes one byte, so the result is no longer than the text.
+func decodeEscapes(a *Arena, s string, escape func(s string, i int) (byte, int)) (string, bool) {
 	i := strings.IndexByte(s, '\\')
 	if i < 0 {
 		return s, false
@@ -98,7 +104,7 @@ func escapeSeqDecode(a *Arena, s string) (string, bool) {
 		c := s[i]
 		i++
 		if c == '\\' && i < len(s) {
-			c, i = cEscape(s, i)
+			c, i = escape(s, i)
 		}
 		d[n] = c
 		n++
@@ -126,22 +132,7 @@ func cEscape(s string, i int) (byte, int) {
 // jsDecode decodes the escapes of JavaScript, characters outside Latin-1 into
 // their lowest byte. A backslash at the very end stays.
 func jsDecode(a *Arena, s string) (string, bool) {
-	i := strings.IndexByte(s, '\\')
-	if i < 0 {
-		return s, false
-	}
-	d := a.room(len(s))[:len(s)]
-	n := copy(d, s[:i])
-	for i < len(s) {
-		c := s[i]
-		i++
-		if c == '\\' && i < len(s) {
-			c, i = jsEscape(s, i)
-		}
-		d[n] = c
-		n++
-	}
-	return a.end(d[:n], s)
+	return decodeEscapes(a, s, jsEscape)
 }
 
 // jsEscape decodes what follows a backslash, and returns where it ends.
