@@ -101,8 +101,7 @@ func (f *folder) phase(phase int) error {
 		doubtful := len(perhaps) > 0 || f.isLoose(r)
 		if len(f.t.extra) != names || names > 0 && namesFreely(r) {
 			// It makes names for every message, which the screen does not know.
-			doubtful = true
-			r.always = true
+			doubtful, r.always = true, true
 			f.demand(1)
 			f.demand(3)
 		}
@@ -117,14 +116,7 @@ func (f *folder) phase(phase int) error {
 				static = max(static, r.skipTo)
 				f.applyCtls(r)
 			}
-			if phase > 2 {
-				for _, a := range assign {
-					f.e.late = append(f.e.late, a.slot)
-				}
-			}
-			if len(assign) > 0 {
-				ops = append(ops, op{order: r.order, assign: assign})
-			}
+			ops = f.assign(ops, r, assign)
 			continue
 		case phase == 1 && prelude(r):
 			f.e.prelude = append(f.e.prelude, r)
@@ -146,6 +138,19 @@ func (f *folder) phase(phase int) error {
 	}
 	f.e.phases[phase] = ops
 	return nil
+}
+
+// assign adds to the steps of a phase what a folded rule does to TX.
+func (f *folder) assign(ops []op, r *rule, assign []assignment) []op {
+	if len(assign) == 0 {
+		return ops
+	}
+	if r.Phase > 2 {
+		for _, a := range assign {
+			f.e.late = append(f.e.late, a.slot)
+		}
+	}
+	return append(ops, op{order: r.order, assign: assign})
 }
 
 // keep notes what becomes of a rule that is evaluated at run time, and what it
