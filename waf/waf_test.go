@@ -202,6 +202,8 @@ func TestContentTypes(t *testing.T) {
 		refused("two boundaries", "multipart/form-data; boundary=a; boundary=b"),
 		refused("boundary under another name first", "multipart/form-data; xboundary=a; boundary=b"),
 		refused("boundary in pieces", "multipart/form-data; boundary*0=a; boundary*1=b"),
+		refused("boundary after a space", "multipart/form-data;boundary= a"),
+		refused("boundary with an escape", `multipart/form-data; boundary="\a"`),
 		refused("boundary with a comma", `multipart/form-data; boundary="a,b"`),
 		{Name: "two fields", Request: "POST /\n" + browser + "Content-Type: application/json\nContent-Type: text/plain\n\n{}", Want: waf.ContentType, Status: 415},
 		{Name: "missing", Request: "POST /\n" + browser + "\n{}", Want: waf.ContentType, Status: 415},

@@ -142,14 +142,16 @@ func kindOf(media string) message.Kind {
 }
 
 // theBoundary returns the boundary if every parser would find that one. Some
-// look for the first "boundary" in the field, wherever it stands.
+// look for the first "boundary" in the field, wherever it stands, and take the
+// space or the escape after its "=" as part of it.
 func theBoundary(value, boundary string) (string, error) {
 	lower := strings.ToLower(value)
 	before, after, found := strings.Cut(lower, "boundary")
 	switch {
 	case !found || boundary == "":
 		return "", errors.New("a multipart form must name its boundary")
-	case !strings.HasSuffix(strings.TrimRight(before, " \t"), ";") || !strings.HasPrefix(after, "="):
+	case !strings.HasSuffix(strings.TrimRight(before, " \t"), ";") || !strings.HasPrefix(after, "="),
+		!strings.HasPrefix(strings.TrimPrefix(after[1:], `"`), strings.ToLower(boundary)):
 		return "", errors.New("the boundary is not named plainly")
 	case len(boundary) > 70: // RFC 2046, section 5.1.1
 		return "", errors.New("the boundary is longer than 70 characters")
