@@ -15,7 +15,7 @@ import (
 // a build pass.
 var layers = []string{
 	".",
-	"secrets ledger merlontest",
+	"secrets ledger merlontest identity/account",
 	"record certs upstream headers mask origin limit waf csrf access payload schema egress sandbox sqlguard seal backup identity/*",
 	"identity",
 	"audit prove",

@@ -3,6 +3,7 @@ package merlon
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
@@ -38,12 +39,32 @@ type Request struct {
 
 // An Identity is who is asking, as proved.
 type Identity struct {
-	Subject string
-	Groups  []string
-	Roles   []string
+	Subject string    // never given to anybody else, also after the account is gone
+	Name    string    // the log-in name, or what stands for it; for people
+	Groups  []string  // as the account or the provider says
+	Roles   []string  // what policies are about
+	Scopes  []string  // what a key or token is good for; nil if it is not bounded
 	Methods []string  // how it was proved: "password", "totp", "passkey"
-	When    time.Time // when it was last proved
+	When    time.Time // when it was last proved by a person; zero if none was there
+	Session string    // names the session, for lists and logs; not the secret in the cookie
+	// Done is closed when the proof stops holding, for connections that stay
+	// open; nil if nobody watches.
+	Done <-chan struct{}
 }
+
+// A Prover looks for one kind of proof of identity in a request: a session's
+// cookie, a key, a client certificate.
+type Prover interface {
+	// Name is the kind of proof: "session", "basic".
+	Name() string
+	// Prove returns who is asking. [ErrNoProof] means that there is none of
+	// this kind; every other error, that there is one and it does not hold.
+	Prove(r *Request) (*Identity, error)
+}
+
+// ErrNoProof is a [Prover]'s answer to a request that does not try to prove
+// anything in the prover's way; the next one is asked.
+var ErrNoProof = errors.New("no proof of this kind")
 
 type contextKey struct{}
 
