@@ -21,7 +21,7 @@ func scanDevice(row scanner) (account.Device, error) {
 func (s *Accounts) KnowDevice(ctx context.Context, d account.Device) error {
 	_, err := s.db.exec(ctx, "INSERT INTO devices ("+deviceColumns+") VALUES (?, ?, ?, ?, ?) "+
 		"ON CONFLICT (account, hash) DO UPDATE SET agent = excluded.agent, used = excluded.used",
-		blob(d.Hash), d.Account, d.Agent, at(d.Created), at(d.Used))
+		blob(d.Hash), d.Account, clean(d.Agent), at(d.Created), at(d.Used))
 	return told(err)
 }
 
@@ -53,7 +53,7 @@ func (s *Accounts) Note(ctx context.Context, l account.LogIn) error {
 	}
 	err := s.db.within(ctx, func(t tx) error {
 		if _, err := t.exec(ctx, "INSERT INTO logins (account, time, client, agent, method, result) VALUES (?, ?, ?, ?, ?, ?)",
-			l.Account, at(l.Time), client, l.Agent, l.Method, l.Result); err != nil {
+			l.Account, at(l.Time), client, clean(l.Agent), l.Method, l.Result); err != nil {
 			return err
 		}
 		_, err := t.exec(ctx, "DELETE FROM logins WHERE account = ? AND id <= "+
