@@ -171,6 +171,9 @@ func (m *Memory) count(res *Result, buckets []Bucket, i int, at int64) (before p
 	}
 	at = max(at, p.last) // a clock that went back makes nobody younger
 	p.level = p.levelAt(b.Schedule, at) + 1
+	if p.level == 1 && b.Most == 0 {
+		p.total = 0 // all of it is forgotten
+	}
 	p.total++
 	p.last = at
 	p.next = at + int64(b.Schedule.delay(int(p.level+0.001)))

@@ -110,6 +110,9 @@ func (t *Throttle) failed(k *Ticket) {
 		t.tell(Notice{Kind: RateHigh, Time: now, Count: rate}, "")
 	}
 	for i, b := range k.buckets {
+		if b.name == "password" && int(k.counts[i]) > b.Schedule.Free {
+			t.tell(Notice{Kind: PasswordSprayed, Time: now, Client: k.try.Client, Count: int(k.counts[i])}, string(b.Key[:]))
+		}
 		if b.name == "account" && int(k.counts[i]) > b.Schedule.Free {
 			t.tell(Notice{Kind: AccountAttacked, Time: now, Account: k.try.Account, Client: k.try.Client, Count: int(k.counts[i])}, k.try.Account)
 		}
