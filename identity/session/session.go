@@ -10,6 +10,11 @@ package session
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -137,3 +142,145 @@ type Proof struct {
 	Subject string
 	SID     string
 }
+
+// level returns the assurance that p gives by itself.
+func (p Proof) level() int {
+	if p.Level != 0 {
+		return p.Level
+	}
+	return levelOf(p.Methods)
+}
+
+// levelOf returns the assurance level of methods that were proved together, as
+// far as they tell. A passkey may be synced, so it is no AAL3 (SP 800-63B-4,
+// appendix B).
+func levelOf(methods []string) int {
+	first, second := false, false
+	for _, m := range methods {
+		switch {
+		case m == "passkey":
+			return 2
+		case m == "totp" || m == "recovery":
+			second = true
+		case m == "password" || m == "basic" || strings.HasPrefix(m, "oidc:"):
+			first = true
+		}
+	}
+	if first && second {
+		return 2
+	}
+	return 1
+}
+
+// A Manager begins sessions, finds them again and ends them. It proves
+// identities as a [merlon.Prover].
+type Manager struct {
+	limits   [4]Limits // by level
+	atMost   int
+	network  bool // bound to the client's network
+	agent    bool // bound to the browser
+	any      bool // every request is activity
+	keep     bool
+	store    Store
+	accounts Accounts
+	live     *live
+	now      func() time.Time
+	closing  chan struct{}
+	close    sync.Once
+}
+
+const (
+	defaultAtMost = 10
+	maxAtMost     = 1000
+	day           = 24 * time.Hour
+)
+
+// longest are the bounds of Absolute: SP 800-63B-4 sections 2.1.3 and 2.3.3
+// demand 30 days and 12 hours; for AAL2 it only advises 24 hours.
+var longest = [4]time.Duration{1: 30 * day, 2: 30 * day, 3: 12 * time.Hour}
+
+var defaults = [4]Limits{
+	1: {Idle: day, Absolute: 30 * day},
+	2: {Idle: time.Hour, Absolute: day},
+	3: {Idle: 15 * time.Minute, Absolute: 12 * time.Hour},
+}
+
+// New returns a Manager of the sessions in store. It watches them until
+// [Manager.Close].
+func New(c Config, store Store, accounts Accounts) (*Manager, error) {
+	m := &Manager{
+		atMost: c.AtMost, any: c.Activity == "any", keep: c.Keep, store: store, accounts: accounts,
+		network: slices.Contains(c.Bind, "network"), agent: slices.Contains(c.Bind, "agent"),
+		live: newLive(), now: time.Now, closing: make(chan struct{}),
+	}
+	var errs []error
+	bad := func(setting, value, rule string) { errs = append(errs, merlon.BadSetting(setting, value, rule)) }
+	if store == nil || accounts == nil {
+		bad("", "", "needs a store of sessions and one of accounts")
+	}
+	for level, l := range [...]Limits{1: c.AAL1, 2: c.AAL2, 3: c.AAL3} {
+		if level == 0 {
+			continue
+		}
+		given := l
+		if l.Absolute == 0 {
+			l.Absolute = defaults[level].Absolute
+		}
+		if l.Idle == 0 {
+			l.Idle = min(defaults[level].Idle, l.Absolute)
+		}
+		m.limits[level] = l
+		at := "aal" + strconv.Itoa(level)
+		if l.Absolute < time.Minute || l.Absolute > longest[level] {
+			bad(at+".absolute", given.Absolute.String(), "must be from 1m to "+longest[level].String())
+		} else if l.Idle < time.Minute || l.Idle > l.Absolute {
+			bad(at+".idle", given.Idle.String(), "must be from 1m to the absolute limit, "+l.Absolute.String())
+		}
+	}
+	if c.AtMost < 0 || c.AtMost > maxAtMost {
+		bad("at_most", strconv.Itoa(c.AtMost), "must be from 1 to 1000")
+	} else if c.AtMost == 0 {
+		m.atMost = defaultAtMost
+	}
+	for i, b := range c.Bind {
+		if b != "network" && b != "agent" {
+			bad("bind["+strconv.Itoa(i)+"]", b, "must be network or agent")
+		}
+	}
+	if c.Activity != "" && c.Activity != "person" && c.Activity != "any" {
+		bad("activity", c.Activity, "must be person or any")
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	go m.watch()
+	return m, nil
+}
+
+// Name returns "session".
+func (m *Manager) Name() string { return "session" }
+
+// Close lets go of the sessions: once the last connection that was let in has
+// closed, nobody watches any longer. It does not end sessions, nor does it
+// close the store.
+func (m *Manager) Close() { m.close.Do(func() { close(m.closing) }) }
+
+// lasts returns when s ends if nobody does anything.
+func (m *Manager) lasts(s *Session) time.Time {
+	if s.Retired {
+		return s.Expires
+	}
+	l := m.limits[s.Level]
+	// What was configured at the log-in is in Until; what is now may be less.
+	return earlier(s.Until, earlier(s.Raised.Add(l.Absolute), s.Seen.Add(l.Idle)))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// step is how far the store's Seen may be behind.
+func (m *Manager) step(level int) time.Duration { return min(m.limits[level].Idle/30, time.Minute) }
