@@ -81,20 +81,44 @@ const (
 	WrongNetwork merlon.Reason = "key-wrong-network"
 	// OwnerGone: its account was deleted or disabled.
 	OwnerGone merlon.Reason = "key-owner-gone"
+	// Unavailable: the store of keys or of accounts does not answer: 503. See
+	// that it can be reached.
+	Unavailable merlon.Reason = "key-store-unavailable"
 )
 
-// A Refused is the error about a key that does not hold.
-type Refused struct {
-	Reason merlon.Reason
-	ID     string // the key's id, if the text had one; not secret
+// An Error says why a key is not accepted.
+type Error struct {
+	Why merlon.Reason // one of this package's
+	ID  string        // the key's id, if the text had one; not secret
+	Err error         // the cause; nil if there is no more to say
 }
 
-func (e *Refused) Error() string {
-	if e.ID == "" {
-		return "the API key does not hold: " + string(e.Reason)
+func (e *Error) Error() string {
+	s := "API key"
+	if e.ID != "" {
+		s += " " + prefix + e.ID
 	}
-	return "the API key " + prefix + e.ID + " does not hold: " + string(e.Reason)
+	s += ": " + string(e.Why)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
 }
+
+// Reason returns the stable word for the cause.
+func (e *Error) Reason() merlon.Reason { return e.Why }
+
+// Status returns the HTTP status that fits: 401, or 503 if the fault is not
+// the key's.
+func (e *Error) Status() int {
+	if e.Why == Unavailable {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusUnauthorized
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
 
 // Keys issues and verifies keys. It is a [merlon.Prover].
 type Keys struct {
@@ -211,8 +235,7 @@ func (m *Keys) Revoke(ctx context.Context, id string) error {
 func (m *Keys) Name() string { return account.ByKey }
 
 // Prove looks for a key in Authorization and X-API-Key. What does not begin
-// as our keys do is somebody else's and no proof. Its errors are a [*Refused],
-// or the store's.
+// as our keys do is somebody else's and no proof. Its other errors are an [*Error].
 func (m *Keys) Prove(r *merlon.Request) (*merlon.Identity, error) {
 	text, err := find(r.Header)
 	if err != nil {
@@ -228,7 +251,7 @@ func find(h http.Header) (string, error) {
 		if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
 			if rest = strings.Trim(rest, " "); strings.HasPrefix(rest, prefix) {
 				if found != "" && found != rest {
-					return "", &Refused{Reason: Malformed}
+					return "", &Error{Why: Malformed}
 				}
 				found = rest
 			}
@@ -237,7 +260,7 @@ func find(h http.Header) (string, error) {
 	for _, v := range h["X-Api-Key"] {
 		if v = strings.TrimSpace(v); strings.HasPrefix(v, prefix) {
 			if found != "" && found != v {
-				return "", &Refused{Reason: Malformed}
+				return "", &Error{Why: Malformed}
 			}
 			found = v
 		}
@@ -251,7 +274,7 @@ func find(h http.Header) (string, error) {
 func (m *Keys) verify(ctx context.Context, text string, from netip.Addr) (*merlon.Identity, error) {
 	id, ok := parse(text)
 	if !ok {
-		return nil, &Refused{Reason: Malformed}
+		return nil, &Error{Why: Malformed}
 	}
 	sum := sha256.Sum256([]byte(text))
 	now := m.now()
@@ -269,7 +292,7 @@ func (m *Keys) verify(ctx context.Context, text string, from netip.Addr) (*merlo
 		m.remember(sum, p)
 	}
 	if reason := p.refuses(now, from); reason != "" {
-		return nil, &Refused{reason, id}
+		return nil, &Error{Why: reason, ID: id}
 	}
 	m.used(ctx, sum, p, now, from)
 	identity := p.identity
@@ -282,20 +305,20 @@ func (m *Keys) load(ctx context.Context, id string, sum [sha256.Size]byte, now t
 	if errors.Is(err, account.ErrNotFound) {
 		// As much work as for a key that exists.
 		subtle.ConstantTimeCompare(sum[:], make([]byte, sha256.Size))
-		return proved{}, &Refused{Unknown, id}
+		return proved{}, &Error{Why: Unknown, ID: id}
 	}
 	if err != nil {
-		return proved{}, fmt.Errorf("API keys: %w", err)
+		return proved{}, &Error{Why: Unavailable, ID: id, Err: err}
 	}
 	if subtle.ConstantTimeCompare(sum[:], k.Hash) != 1 {
-		return proved{}, &Refused{Unknown, id}
+		return proved{}, &Error{Why: Unknown, ID: id}
 	}
 	a, err := m.accounts.Account(ctx, k.Account)
 	if errors.Is(err, account.ErrNotFound) || err == nil && a.Disabled {
-		return proved{}, &Refused{OwnerGone, id}
+		return proved{}, &Error{Why: OwnerGone, ID: id}
 	}
 	if err != nil {
-		return proved{}, fmt.Errorf("API keys: %w", err)
+		return proved{}, &Error{Why: Unavailable, ID: id, Err: err}
 	}
 	return proved{key: k, at: now, identity: merlon.Identity{
 		Subject: a.ID, Name: a.Name, Groups: a.Groups, Roles: a.Roles,
