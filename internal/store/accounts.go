@@ -21,7 +21,7 @@ const accountColumns = "id, name, display, email, email_verified, group_names, r
 
 func scanAccount(row scanner) (account.Account, error) {
 	var a account.Account
-	err := row.Scan(&a.ID, &a.Name, &a.Display, &a.Email, &a.EmailVerified, jsonText{&a.Groups}, jsonText{&a.Roles},
+	err := row.Scan(&a.ID, &a.Name, &a.Display, &a.Email, &a.EmailVerified, texts{&a.Groups}, texts{&a.Roles},
 		&a.Password, nanos{&a.PasswordSince}, &a.MustChange, nanos{&a.Created}, &a.Disabled, nanos{&a.ValidFrom}, nanos{&a.EnrolBy})
 	if err != nil {
 		return account.Account{}, told(err)
@@ -38,12 +38,9 @@ func accountValues(a account.Account) []any {
 	}
 }
 
-func sorted(list []string) jsonText {
+func sorted(list []string) texts {
 	list = slices.Compact(slices.Sorted(slices.Values(list)))
-	if list == nil {
-		list = []string{}
-	}
-	return jsonText{list}
+	return texts{&list}
 }
 
 const insertAccount = "INSERT INTO accounts (" + accountColumns + ", search) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -137,8 +134,8 @@ func (s *Accounts) Update(ctx context.Context, id string, change func(*account.A
 // Delete removes an account and everything that belongs to it.
 func (s *Accounts) Delete(ctx context.Context, id string) error {
 	return s.db.within(ctx, func(t tx) error {
-		for _, table := range belongings {
-			if _, err := t.exec(ctx, "DELETE FROM "+table+" WHERE account = ?", id); err != nil {
+		for _, q := range belongings {
+			if _, err := t.exec(ctx, q, id); err != nil {
 				return told(err)
 			}
 		}
@@ -146,6 +143,11 @@ func (s *Accounts) Delete(ctx context.Context, id string) error {
 	})
 }
 
-// belongings are the tables about an account that may also be about somebody
-// who has none here, and so do not refer to accounts.
-var belongings = []string{}
+// belongings is what else ends with an account. These tables do not refer to
+// accounts, so that they can also be about somebody who has none here.
+var belongings = []string{
+	"DELETE FROM sessions WHERE account = ?",
+	"DELETE FROM token_families WHERE subject = ?",
+	"DELETE FROM grants WHERE subject = ?",
+	"DELETE FROM consents WHERE subject = ?",
+}

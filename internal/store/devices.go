@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/merlon-dev/merlon/identity/account"
 )
@@ -47,13 +46,9 @@ const kept = 100
 
 // Note adds to an account's history.
 func (s *Accounts) Note(ctx context.Context, l account.LogIn) error {
-	client := ""
-	if l.Client.IsValid() {
-		client = l.Client.String()
-	}
 	err := s.db.within(ctx, func(t tx) error {
 		if _, err := t.exec(ctx, "INSERT INTO logins (account, time, client, agent, method, result) VALUES (?, ?, ?, ?, ?, ?)",
-			l.Account, at(l.Time), client, clean(l.Agent), l.Method, l.Result); err != nil {
+			l.Account, at(l.Time), address{&l.Client}, clean(l.Agent), l.Method, l.Result); err != nil {
 			return err
 		}
 		_, err := t.exec(ctx, "DELETE FROM logins WHERE account = ? AND id <= "+
@@ -70,11 +65,9 @@ func (s *Accounts) History(ctx context.Context, of string, limit int) ([]account
 	}
 	rows, err := s.db.rows(ctx, "SELECT time, account, client, agent, method, result FROM logins "+
 		"WHERE account = ? ORDER BY id DESC LIMIT ?", of, limit)
-	return all(rows, err, func(row scanner) (l account.LogIn, err error) {
-		var client string
-		if err = row.Scan(nanos{&l.Time}, &l.Account, &client, &l.Agent, &l.Method, &l.Result); err == nil && client != "" {
-			l.Client, err = netip.ParseAddr(client)
-		}
-		return l, err
+	return all(rows, err, func(row scanner) (account.LogIn, error) {
+		var l account.LogIn
+		err := row.Scan(nanos{&l.Time}, &l.Account, address{&l.Client}, &l.Agent, &l.Method, &l.Result)
+		return l, told(err)
 	})
 }

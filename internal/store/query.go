@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -119,6 +120,20 @@ func (t tx) exec(ctx context.Context, query string, args ...any) (int64, error) 
 	return affected(t.tx.ExecContext(ctx, t.db.bind(query), args...))
 }
 
+func (t tx) rows(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return t.tx.QueryContext(ctx, t.db.bind(query), args...)
+}
+
+// alone makes the others wait that ask for the same name, until the
+// transaction ends. In SQLite it is alone anyway.
+func (t tx) alone(ctx context.Context, name string) error {
+	if !t.db.postgres {
+		return nil
+	}
+	_, err := t.exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", "merlon "+name)
+	return err
+}
+
 func (t tx) row(ctx context.Context, query string, args ...any) scanner {
 	return t.tx.QueryRowContext(ctx, t.db.bind(query), args...)
 }
@@ -158,30 +173,41 @@ func (db *DB) once(ctx context.Context, do func(tx) error) error {
 	return t.Commit()
 }
 
+// words are what a package calls the answers of a database.
+type words struct{ notFound, taken error }
+
+var accountWords = words{account.ErrNotFound, account.ErrTaken}
+
 // told gives an error of the database the words of package account, if it has
 // any for it.
 func told(err error) error {
-	if err == nil || errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrTaken) || errors.Is(err, account.ErrUsed) {
+	if errors.Is(err, account.ErrNotFound) || errors.Is(err, account.ErrTaken) || errors.Is(err, account.ErrUsed) {
 		return err
 	}
-	if errors.Is(err, sql.ErrNoRows) {
-		return account.ErrNotFound
+	return accountWords.tell(err)
+}
+
+// tell gives an error of the database a package's words.
+func (w words) tell(err error) error {
+	if err == nil {
+		return nil
 	}
+	unique, foreign := false, false
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch pg.Code {
-		case "23505": // unique violation
-			return account.ErrTaken
-		case "23503": // foreign key violation: the account is gone
-			return account.ErrNotFound
-		}
+		unique, foreign = pg.Code == "23505", pg.Code == "23503"
 	}
 	if lite, ok := errors.AsType[*sqlite.Error](err); ok {
-		switch lite.Code() {
-		case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
-			return account.ErrTaken
-		case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-			return account.ErrNotFound
-		}
+		c := lite.Code()
+		unique = c == sqlite3.SQLITE_CONSTRAINT_UNIQUE || c == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+		foreign = c == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
+	}
+	switch {
+	case errors.Is(err, sql.ErrNoRows), foreign: // what it refers to is gone
+		return w.notFound
+	case unique && w.taken != nil:
+		return w.taken
+	case errors.Is(err, w.notFound):
+		return err
 	}
 	return fmt.Errorf("store: %w", err)
 }
@@ -197,18 +223,21 @@ func gone(n int64, err error) error {
 // all reads every row.
 func all[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) ([]T, error) {
 	if err != nil {
-		return nil, told(err)
+		return nil, fmt.Errorf("store: %w", err)
 	}
 	defer rows.Close()
 	var list []T
 	for rows.Next() {
 		v, err := scan(rows)
 		if err != nil {
-			return nil, told(err)
+			return nil, err
 		}
 		list = append(list, v)
 	}
-	return list, told(rows.Err())
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return list, nil
 }
 
 // A nanos is a time as it is stored: nanoseconds since 1970, 0 for none.
@@ -235,24 +264,55 @@ func (n nanos) Scan(v any) error {
 	return nil
 }
 
-// A jsonText is a value that is stored as JSON.
-type jsonText struct{ v any }
+// texts are stored as a JSON array. An empty list comes back as nil.
+type texts struct{ list *[]string }
 
-// Scan reads a stored value.
-func (j jsonText) Scan(v any) error {
+// Scan reads a stored list.
+func (t texts) Scan(v any) error {
+	var b []byte
 	switch v := v.(type) {
 	case string:
-		return json.Unmarshal([]byte(v), j.v)
+		b = []byte(v)
 	case []byte:
-		return json.Unmarshal(v, j.v)
+		b = v
+	default:
+		return fmt.Errorf("a list is a %T", v)
 	}
-	return fmt.Errorf("JSON is a %T", v)
+	*t.list = nil
+	if string(b) == "[]" {
+		return nil
+	}
+	return json.Unmarshal(b, t.list)
 }
 
 // Value writes it.
-func (j jsonText) Value() (driver.Value, error) {
-	b, err := json.Marshal(j.v)
+func (t texts) Value() (driver.Value, error) {
+	if len(*t.list) == 0 {
+		return "[]", nil
+	}
+	b, err := json.Marshal(*t.list)
 	return string(b), err
+}
+
+// An address is stored as text, none as an empty one.
+type address struct{ a *netip.Addr }
+
+// Scan reads a stored address.
+func (a address) Scan(v any) error {
+	s, ok := v.(string)
+	*a.a = netip.Addr{}
+	if !ok || s == "" {
+		return nil
+	}
+	return a.a.UnmarshalText([]byte(s))
+}
+
+// Value writes it.
+func (a address) Value() (driver.Value, error) {
+	if !a.a.IsValid() {
+		return "", nil
+	}
+	return a.a.String(), nil
 }
 
 // orNull is nil for the empty text.
