@@ -235,7 +235,7 @@ func scryptCost(log, r, p uint32) (hash, error) {
 		return hash{}, errCost
 	}
 	h := hash{kind: scrypted, cost: log, block: r, lanes: uint8(p)}
-	if h.needs() > maxMemory || uint64(h.needs())*uint64(p) > maxMemoryTime || r == 1 && log >= 16 {
+	if h.needs() > maxMemory || uint64(h.needs())*uint64(p) > maxMemoryTime/2 || r == 1 && log >= 16 {
 		return hash{}, errCost
 	}
 	return h, nil

@@ -1,0 +1,260 @@
+package password
+
+import (
+	_ "embed"
+	"math"
+	"strings"
+	"sync"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+//go:embed common.txt
+var commonText string
+
+// common returns the words of common.txt with their places in it.
+var common = sync.OnceValue(func() map[string]int {
+	words := make(map[string]int, 3000)
+	for line := range strings.Lines(commonText) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		for w := range strings.FieldsSeq(line) {
+			if _, ok := words[w]; !ok {
+				words[w] = len(words)
+			}
+		}
+	}
+	return words
+})
+
+const (
+	// minBits is how many times, as a power of two, somebody who knows what
+	// people do must guess before a password is found. Eight random digits are
+	// just enough; a common word with a year and some marks is not.
+	minBits = 25
+	// maxJudged is how many characters are looked at: so many with fewer bits
+	// than that are one long repetition.
+	maxJudged = 128
+	maxWord   = 16 // characters of a word that is looked for
+)
+
+// rows are what fingers run along: keyboards' rows and columns, the alphabet.
+var rows = []string{
+	"12345678901234567890", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop", "asdfghjkl", "zxcvbnm",
+	"qwertzuiop", "yxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn", "йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю",
+	"qazwsxedcrfvtgbyhnujmikolp", "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol", "1q2w3e4r5t6y7u8i9o0p", "!@#$%^&*()", `!"§$%&/()=`,
+}
+
+// plain are the characters that people put in letters' places.
+var plain = [2]map[rune]rune{
+	{'@': 'a', '4': 'a', '8': 'b', '(': 'c', '3': 'e', '9': 'g', '6': 'g', '1': 'i', '!': 'i', '|': 'i', '0': 'o', '$': 's', '5': 's', '7': 't', '+': 't', '2': 'z'},
+	{'@': 'a', '4': 'a', '8': 'b', '(': 'c', '3': 'e', '9': 'g', '6': 'b', '1': 'l', '!': 'l', '|': 'l', '0': 'o', '$': 's', '5': 's', '7': 't', '+': 't', '2': 'z'},
+}
+
+// A guesser estimates how soon a password is guessed by who tries words, names,
+// sequences and repetitions first.
+type guesser struct {
+	text   []rune // as typed
+	folded []rune // in lower case
+	plain  [2][]rune
+	words  map[string]int
+	own    map[string]bool // what the user and the site are called
+	best   []float64       // the least bits of the first i characters
+}
+
+// guessBits returns the logarithm of about how many guesses it takes.
+func guessBits(password string, words map[string]int, own map[string]bool) float64 {
+	g := guesser{text: []rune(password), words: words, own: own}
+	g.text = g.text[:min(len(g.text), maxJudged)]
+	n := len(g.text)
+	g.folded = make([]rune, n)
+	for i := range g.plain {
+		g.plain[i] = make([]rune, n)
+	}
+	for i, r := range g.text {
+		r = unicode.ToLower(r)
+		g.folded[i] = r
+		for k := range g.plain {
+			g.plain[k][i] = r
+			if p, ok := plain[k][r]; ok {
+				g.plain[k][i] = p
+			}
+		}
+	}
+	g.best = make([]float64, n+1)
+	for i := 1; i <= n; i++ {
+		g.best[i] = math.Inf(1)
+	}
+	for i := range n {
+		g.reach(i, i+1, alone(g.text[i]))
+		g.repeats(i)
+		g.runs(i)
+		g.years(i)
+		g.wordsFrom(i)
+	}
+	return g.best[n]
+}
+
+// reach notes that the characters from i to j take so many bits.
+func (g *guesser) reach(i, j int, bits float64) { g.best[j] = min(g.best[j], g.best[i]+bits) }
+
+// alone returns what a character takes that belongs to nothing.
+func alone(r rune) float64 {
+	switch {
+	case r >= '0' && r <= '9':
+		return 3.33
+	case r == ' ':
+		return 3
+	case r >= 'a' && r <= 'z':
+		return 4.7
+	case r >= 'A' && r <= 'Z':
+		return 5.2
+	case r < 128:
+		return 5
+	}
+	return 7
+}
+
+// repeats finds what stands already up to 16 characters before i.
+func (g *guesser) repeats(i int) {
+	for d := 1; d <= min(i, maxWord); d++ {
+		for j := i; j < len(g.folded) && g.folded[j] == g.folded[j-d]; j++ {
+			if length := j + 1 - i; length > 2 || d == 1 {
+				g.reach(i, j+1, 1+math.Log2(float64(d))+math.Log2(float64(length)))
+			}
+		}
+	}
+}
+
+// runs finds stretches of the rows, in both directions.
+func (g *guesser) runs(i int) {
+	for _, row := range rows {
+		keys := []rune(row)
+		for at, k := range keys {
+			if k != g.folded[i] {
+				continue
+			}
+			for _, step := range []int{1, -1} {
+				j, p := i+1, at+step
+				for j < len(g.folded) && p >= 0 && p < len(keys) && g.folded[j] == keys[p] {
+					j, p = j+1, p+step
+					if j-i > 2 {
+						g.reach(i, j, 6+math.Log2(float64(j-i)))
+					}
+				}
+			}
+		}
+	}
+}
+
+// years finds 1900 to 2099.
+func (g *guesser) years(i int) {
+	if i+4 > len(g.folded) {
+		return
+	}
+	y := g.folded[i : i+4]
+	century := y[0] == '1' && y[1] == '9' || y[0] == '2' && y[1] == '0'
+	if century && isDigit(y[2]) && isDigit(y[3]) {
+		g.reach(i, i+4, 6)
+	}
+}
+
+func isDigit(r rune) bool { return r >= '0' && r <= '9' }
+
+// wordsFrom finds common words and the user's own from i on, also with
+// characters in letters' places and backwards.
+func (g *guesser) wordsFrom(i int) {
+	for j := i + 2; j <= min(i+maxWord, len(g.folded)); j++ {
+		style := capitals(g.text[i:j])
+		if bits, ok := g.word(g.folded[i:j]); ok {
+			g.reach(i, j, bits+style)
+		}
+		for k := range g.plain {
+			if bits, ok := g.word(g.plain[k][i:j]); ok {
+				g.reach(i, j, bits+style+2)
+			}
+		}
+	}
+}
+
+// word returns the bits of a word, read from either end.
+func (g *guesser) word(rs []rune) (float64, bool) {
+	if bits, ok := g.look(string(rs)); ok {
+		return bits, true
+	}
+	back := make([]rune, len(rs))
+	for i, r := range rs {
+		back[len(rs)-1-i] = r
+	}
+	bits, ok := g.look(string(back))
+	return bits + 1, ok
+}
+
+func (g *guesser) look(w string) (float64, bool) {
+	if g.own[w] {
+		return 1, true
+	}
+	rank, ok := g.words[w]
+	return math.Log2(float64(rank + 2)), ok
+}
+
+// capitals returns what capital letters add to a word: little in the usual
+// places.
+func capitals(rs []rune) float64 {
+	upper := 0
+	for _, r := range rs {
+		if unicode.IsUpper(r) {
+			upper++
+		}
+	}
+	switch {
+	case upper == 0:
+		return 0
+	case upper == len(rs) || upper == 1 && (unicode.IsUpper(rs[0]) || unicode.IsUpper(rs[len(rs)-1])):
+		return 1
+	}
+	return min(float64(upper)+1, 4)
+}
+
+// ownWords returns what the words that a user or a site is called by are made
+// of: "Ann-Marie O'Neil" is annmarieoneil, ann, marie, and neil; of an address
+// the part before the @ and the names of the host but its last.
+func ownWords(lists ...[]string) map[string]bool {
+	own := make(map[string]bool)
+	add := func(w string) {
+		if n := len([]rune(w)); n >= 3 && n <= maxWord {
+			own[w] = true
+		}
+	}
+	for _, list := range lists {
+		for _, text := range list {
+			text = strings.ToLower(norm.NFC.String(text[:min(len(text), MaxBytes)]))
+			local, host, isAddress := strings.Cut(text, "@")
+			if isAddress {
+				if dot := strings.LastIndexByte(host, '.'); dot > 0 {
+					host = host[:dot]
+				}
+				text = local + " " + host
+				add(letters(local))
+			}
+			add(letters(text))
+			for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+				add(part)
+				add(strings.TrimRightFunc(part, unicode.IsDigit))
+			}
+		}
+	}
+	return own
+}
+
+// letters returns only the letters and digits of a text.
+func letters(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return r
+		}
+		return -1
+	}, s)
+}
