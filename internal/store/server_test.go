@@ -183,6 +183,11 @@ func race(t *testing.T, open func() *store.DB, want error, try func(db *store.DB
 	t.Helper()
 	const runners = 50
 	dbs := []*store.DB{open(), open()}
+	for _, db := range dbs {
+		if err := db.Warm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	errs := make([]error, runners)
 	start := make(chan struct{})
 	var wg sync.WaitGroup
