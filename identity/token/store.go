@@ -42,7 +42,7 @@ type Family struct {
 	Started    time.Time
 	Idle       time.Time // when it ends if it is not used
 	Expires    time.Time // when it ends however often it is used
-	Revoked    bool      // kept until Expires, so that a late reuse is told as one
+	Revoked    bool      // for good
 	Grant      Grant
 }
 
@@ -57,10 +57,11 @@ var (
 // method may be called from many goroutines and replicas at once. Times are
 // kept to the microsecond at least, where nothing coarser is said.
 type Store interface {
-	// Keys returns every signing key, the one with the earliest SignFrom first.
+	// Keys returns every signing key, the one with the earliest SignFrom first;
+	// of two with the same, the one that was added first.
 	Keys(ctx context.Context) ([]SigningKey, error)
-	// AddKey adds a key if the key with the latest SignFrom is still the one
-	// with the id after (none if it is empty), and otherwise answers
+	// AddKey adds a key if the last of Keys is still the one with the id after
+	// (if it is empty, if there is none), and otherwise answers
 	// [ErrMoved]: of two replicas that make the next key at once, one is heard.
 	AddKey(ctx context.Context, k SigningKey, after string) error
 	// DropKey removes a key. It is no error if it is gone.

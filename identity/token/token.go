@@ -10,13 +10,11 @@
 package token
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
 
 	"github.com/merlon-dev/merlon"
-	"github.com/merlon-dev/merlon/secrets"
 )
 
 // Config configures a [Service]. The zero Config issues no tokens and trusts
@@ -86,7 +84,7 @@ type RefreshConfig struct {
 	Idle time.Duration `yaml:"idle,omitempty"`
 	// Grace is how long a refresh secret that was just used gives the same
 	// successor once more, for two tabs that refresh at once or an answer that
-	// was lost. From 0s, written "off", to 30s. Default: 10s. Example:
+	// was lost. From 1s to 30s. Default: 10s. Example:
 	//
 	//	grace: 5s
 	Grace time.Duration `yaml:"grace,omitempty"`
@@ -299,65 +297,6 @@ type Claims struct {
 	Certificate string
 }
 
-// New returns a Service over the store, and reads from it. Its signing keys
-// are sealed with a key derived from the given one. Run must be running for
-// keys to be rotated and revocations to be heard of.
-func New(ctx context.Context, c Config, key secrets.Key, s Store) (*Service, error) {
-	return nil, errors.New("not yet")
-}
-
-// A Service issues, verifies, refreshes and revokes tokens. It is a
-// [merlon.Prover] for the Authorization field's Bearer tokens.
-type Service struct{}
-
-// Run rotates keys and listens for revocations until ctx ends.
-func (s *Service) Run(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-
-// Issue returns a signed access token (RFC 9068) with the claims.
-func (s *Service) Issue(ctx context.Context, c Claims) (token string, expires time.Time, err error) {
-	return "", time.Time{}, errors.New("not yet")
-}
-
-// Sign returns claims as a signed JWT of another type: "JWT" for an ID token,
-// "logout+jwt". They are written as JSON and must have an "exp" that is no
-// further away than an hour, since keys are published for that long after
-// their last signature.
-func (s *Service) Sign(ctx context.Context, typ string, claims any) (string, error) {
-	return "", errors.New("not yet")
-}
-
-// JWKS returns the JSON Web Key Set of the keys that sign and those that will
-// or did a moment ago, and the header to serve it with.
-func (s *Service) JWKS(ctx context.Context) ([]byte, http.Header, error) {
-	return nil, nil, errors.New("not yet")
-}
-
-// Verify returns the claims of an access token that holds; otherwise an
-// [*Error]. It cannot check what a token is bound to: see Claims.Certificate.
-func (s *Service) Verify(ctx context.Context, token string) (*Claims, error) {
-	return nil, errors.New("not yet")
-}
-
-// Name returns "token".
-func (s *Service) Name() string { return "token" }
-
-// Prove returns who sent the Bearer token of the Authorization field.
-func (s *Service) Prove(r *merlon.Request) (*merlon.Identity, error) { return nil, merlon.ErrNoProof }
-
-// RevokeToken revokes one token of ours, or of a trusted issuer.
-func (s *Service) RevokeToken(ctx context.Context, c *Claims) error { return errors.New("not yet") }
-
-// RevokeSubject revokes the tokens and refresh families that a subject of ours
-// was given before now.
-func (s *Service) RevokeSubject(ctx context.Context, subject string) error {
-	return errors.New("not yet")
-}
-
-// RevokeSession revokes the tokens and refresh families of a session.
-func (s *Service) RevokeSession(ctx context.Context, session string) error {
-	return errors.New("not yet")
-}
-
 // A Grant is what a family of refresh secrets stands for.
 type Grant struct {
 	Subject  string
@@ -376,25 +315,3 @@ type Refresh struct {
 	Family  string
 	Expires time.Time // when it ends if it is not used; never later than the family
 }
-
-// StartRefresh begins a family of refresh secrets.
-func (s *Service) StartRefresh(ctx context.Context, g Grant) (Refresh, error) {
-	return Refresh{}, errors.New("not yet")
-}
-
-// UseRefresh turns a refresh secret into the next one, and returns what the
-// family stands for, so that the caller issues an access token from what its
-// account is today. A secret that was replaced more than the grace ago revokes
-// its family. Errors are [*Error] with a Refresh reason, or the store's.
-func (s *Service) UseRefresh(ctx context.Context, secret, client string) (Grant, Refresh, error) {
-	return Grant{}, Refresh{}, errors.New("not yet")
-}
-
-// EndRefresh revokes the family of a refresh secret: a client's log-out (RFC
-// 7009). It is no error if there is none.
-func (s *Service) EndRefresh(ctx context.Context, secret, client string) error {
-	return errors.New("not yet")
-}
-
-// Findings says what is weak about the issuers' keys, for the operator.
-func (s *Service) Findings() []merlon.Finding { return nil }
