@@ -62,35 +62,36 @@ func insertSession(ctx context.Context, t tx, s session.Session) error {
 	return err
 }
 
-// Put adds a session and ends the oldest beyond atMost. It also forgets what
-// has expired, of every account.
+// forgetAfter is how long a session is kept after it has expired: nobody can
+// use it, and a replica whose clock is ahead must not forget what still holds.
+const forgetAfter = 24 * time.Hour
+
+// Put adds a session and ends the oldest beyond atMost, with the ids that they
+// had before. It also forgets what has expired long ago, of every account.
 func (s *Sessions) Put(ctx context.Context, n session.Session, atMost int) (ended []session.Hash, err error) {
 	err = s.db.within(ctx, func(t tx) error {
 		ended = nil
 		if err := t.alone(ctx, "sessions of "+n.Account); err != nil { // trap 49: two that come at once count each other
 			return err
 		}
-		if _, err := t.exec(ctx, "DELETE FROM sessions WHERE expires < ?", at(n.Issued.Add(-time.Minute))); err != nil {
+		if _, err := t.exec(ctx, "DELETE FROM sessions WHERE expires < ?", at(n.Issued.Add(-forgetAfter))); err != nil {
 			return err
 		}
-		rows, err := t.rows(ctx, "SELECT hash FROM sessions WHERE account = ? AND NOT retired AND expires > ? ORDER BY created DESC, issued DESC",
+		rows, err := t.rows(ctx, "SELECT id FROM sessions WHERE account = ? AND NOT retired AND expires > ? ORDER BY created DESC, hash",
 			n.Account, at(n.Issued))
-		others, err := all(rows, err, scanHash)
+		others, err := all(rows, err, func(row scanner) (id string, err error) { return id, row.Scan(&id) })
 		if err != nil {
 			return err
 		}
-		if err := insertSession(ctx, t, n); err != nil {
-			return err
-		}
-		if keep := max(atMost, 1) - 1; len(others) > keep {
-			ended = others[keep:]
-		}
-		for _, h := range ended {
-			if _, err := t.exec(ctx, "DELETE FROM sessions WHERE hash = ?", h[:]); err != nil {
+		for _, id := range others[min(max(atMost, 1)-1, len(others)):] {
+			rows, err := t.rows(ctx, "DELETE FROM sessions WHERE account = ? AND id = ? RETURNING hash", n.Account, id)
+			hashes, err := all(rows, err, scanHash)
+			if err != nil {
 				return err
 			}
+			ended = append(ended, hashes...)
 		}
-		return nil
+		return insertSession(ctx, t, n)
 	})
 	return ended, sessionWords.tell(err)
 }

@@ -8,9 +8,14 @@
 package redis
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -21,28 +26,45 @@ import (
 // stalled is how long a connection may not answer before it is given up.
 const stalled = 3 * time.Second
 
+// known are the words in a URL's query, but skip_verify: a server that cannot
+// prove who it is gets no sessions.
+var known = []string{"addr", "ca", "client_name", "db", "dial_timeout", "master_set", "protocol", "write_timeout"}
+
 // Dial connects to the server, Sentinels or cluster of a URL:
 //
 //	redis://user:password@host:port/0                    in the clear
 //	rediss://user:password@host:port/0                   over TLS
+//	rediss://user:password@host:port/0?ca=/etc/ca.pem    over TLS, with an authority of one's own
 //	unix:///run/redis.sock                               on this machine
 //	rediss://host:26379?addr=host2:26379&master_set=main by Sentinel
 //	rediss://host:6379?addr=host2:6379                   a cluster, found from either
 //
-// The user is one of the server's ACL. What may be said in the query is what
-// rueidis.ParseURL reads, except skip_verify: a server that cannot prove who
-// it is gets no sessions. Errors do not repeat the URL.
+// The user is one of the server's ACL. Errors do not repeat the URL.
 func Dial(at secrets.Secret) (rueidis.Client, error) {
+	const form = "must be a URL such as rediss://user:password@host:6379"
 	u, err := url.Parse(at.Reveal())
 	if err != nil {
-		return nil, errors.New("must be a URL such as rediss://user:password@host:6379")
+		return nil, errors.New(form)
 	}
-	if u.Query().Has("skip_verify") {
-		return nil, errors.New("must not have skip_verify: have the server's certificate signed by an authority that this machine trusts")
+	for name := range u.Query() {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("must not have %q in its query; it knows %s", name, strings.Join(known, ", "))
+		}
 	}
 	o, err := rueidis.ParseURL(at.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("must be a URL such as rediss://user:password@host:6379: scheme %q and its query do not fit", u.Scheme)
+		return nil, errors.New(form)
+	}
+	if o.TLSConfig != nil {
+		o.TLSConfig.MinVersion = tls.VersionTLS12
+	}
+	if file := u.Query().Get("ca"); file != "" {
+		if o.TLSConfig == nil {
+			return nil, errors.New("must begin with rediss:// if it has a ca")
+		}
+		if o.TLSConfig.RootCAs, err = authorities(file); err != nil {
+			return nil, err
+		}
 	}
 	if o.ConnWriteTimeout == 0 {
 		o.ConnWriteTimeout = stalled
@@ -52,4 +74,16 @@ func Dial(at secrets.Secret) (rueidis.Client, error) {
 	}
 	o.DisableCache = true // sessions have a cache with a bounded age; this one has none
 	return rueidis.NewClient(o)
+}
+
+func authorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: must hold certificates in PEM form", file)
+	}
+	return pool, nil
 }

@@ -41,14 +41,12 @@ func digest(texts ...string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:18])
 }
 
-func accountKey(tag string) string           { return prefix + "{" + tag + "}" }
-func pointerKey(h string) string             { return prefix + "at:" + h }
-func sidKey(issuer, sid string) string       { return prefix + "sid:" + digest(issuer, sid) }
-func subKey(issuer, subject string) string   { return prefix + "sub:" + digest(issuer, subject) }
-func micros(t time.Time) string              { return strconv.FormatInt(t.UnixMicro(), 10) }
-func fromMicros(s string) (time.Time, error) { return parseMicros(s) }
+func accountKey(tag string) string { return prefix + "{" + tag + "}" }
+func pointerKey(h string) string   { return prefix + "at:" + h }
 
-func parseMicros(s string) (time.Time, error) {
+func micros(t time.Time) string { return strconv.FormatInt(t.UnixMicro(), 10) }
+
+func fromMicros(s string) (time.Time, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	return time.UnixMicro(n).UTC(), err
 }
@@ -121,13 +119,9 @@ func (s *Sessions) announce(ctx context.Context, n *session.Session) (tag, body 
 	}
 	tag = digest(n.Account)
 	until := n.Until.UnixMilli() + 1
-	cmds := rueidis.Commands{
-		s.c.B().Set().Key(pointerKey(n.Hash.String())).Value(tag).PxatMillisecondsTimestamp(until).Build(),
-	}
-	for _, r := range s.c.DoMulti(ctx, cmds...) {
-		if err := r.Error(); err != nil {
-			return "", "", err
-		}
+	point := s.c.B().Set().Key(pointerKey(n.Hash.String())).Value(tag).PxatMillisecondsTimestamp(until).Build()
+	if err := s.c.Do(ctx, point).Error(); err != nil {
+		return "", "", err
 	}
 	if n.Issuer != "" {
 		for _, key := range providerKeys(n.Issuer, n.Subject, n.SID) {
@@ -143,10 +137,10 @@ func (s *Sessions) announce(ctx context.Context, n *session.Session) (tag, body 
 func providerKeys(issuer, subject, sid string) []string {
 	var keys []string
 	if sid != "" {
-		keys = append(keys, sidKey(issuer, sid))
+		keys = append(keys, prefix+"sid:"+digest(issuer, sid))
 	}
 	if subject != "" {
-		keys = append(keys, subKey(issuer, subject))
+		keys = append(keys, prefix+"sub:"+digest(issuer, subject))
 	}
 	return keys
 }

@@ -1,0 +1,212 @@
+package redis_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/secrets"
+)
+
+// A server is a redis-server of a test's own.
+type server struct {
+	cmd  *exec.Cmd
+	args []string
+}
+
+// start starts a server with arguments beside those that keep it small. The
+// test is skipped if this machine has none.
+func start(tb testing.TB, args ...string) *server {
+	tb.Helper()
+	bin, err := exec.LookPath("redis-server")
+	if err != nil {
+		tb.Skip("needs redis-server (Debian package redis-server)")
+	}
+	s := &server{args: append([]string{bin, "--save", "", "--appendonly", "no", "--dir", tb.TempDir()}, args...)}
+	s.run(tb)
+	tb.Cleanup(s.kill)
+	return s
+}
+
+func (s *server) run(tb testing.TB) {
+	tb.Helper()
+	s.cmd = exec.Command(s.args[0], s.args[1:]...)
+	if err := s.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (s *server) kill() {
+	_ = s.cmd.Process.Kill()
+	_, _ = s.cmd.Process.Wait()
+}
+
+// dial connects as soon as the server answers.
+func dial(tb testing.TB, at string) rueidis.Client {
+	tb.Helper()
+	var err error
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var c rueidis.Client
+		if c, err = redis.Dial(secrets.New(at)); err == nil {
+			tb.Cleanup(c.Close)
+			return c
+		}
+	}
+	tb.Fatal(err)
+	return nil
+}
+
+// onSocket starts a server that listens on a socket only, and returns its URL.
+func onSocket(tb testing.TB, args ...string) (*server, string) {
+	tb.Helper()
+	// A socket's path has 108 bytes at most, which the name of a test may fill.
+	dir, err := os.MkdirTemp("", "redis")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	s := start(tb, append([]string{"--port", "0", "--unixsocket", path, "--unixsocketperm", "700"}, args...)...)
+	return s, "unix://" + path
+}
+
+func freePort(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+// withTLS starts a server that speaks only TLS and knows only one user, who may
+// do what the manual says. It returns its URL.
+func withTLS(tb testing.TB, rights ...string) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	selfSigned(tb, cert, key)
+	acl := filepath.Join(dir, "users.acl")
+	line := "user merlon on >s3cret resetchannels"
+	for _, r := range rights {
+		line += " " + r
+	}
+	write(tb, acl, []byte("user default off\n"+line+"\n"))
+	port := freePort(tb)
+	start(tb, "--port", "0", "--bind", "127.0.0.1", "--tls-port", port, "--tls-cert-file", cert, "--tls-key-file", key,
+		"--tls-auth-clients", "no", "--aclfile", acl)
+	return fmt.Sprintf("rediss://merlon:s3cret@127.0.0.1:%s?ca=%s", port, cert)
+}
+
+func selfSigned(tb testing.TB, certFile, keyFile string) {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	write(tb, certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	write(tb, keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b}))
+}
+
+func write(tb testing.TB, file string, b []byte) {
+	tb.Helper()
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// cluster starts three servers that share the slots, and returns a URL.
+func cluster(tb testing.TB) string {
+	tb.Helper()
+	var ports []string
+	var nodes []rueidis.Client
+	for range 3 {
+		port := freePort(tb)
+		start(tb, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-node-timeout", "5000",
+			"--cluster-port", freePort(tb))
+		ports = append(ports, port)
+	}
+	for i, port := range ports {
+		var c rueidis.Client
+		var err error
+		for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			c, err = rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:" + port}, ForceSingleClient: true, DisableCache: true})
+			if err == nil {
+				break
+			}
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(c.Close)
+		nodes = append(nodes, c)
+		first, last := i*16384/3, (i+1)*16384/3-1
+		do(tb, c, "CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(first), strconv.Itoa(last))
+	}
+	for i, s := range ports[1:] {
+		bus := do(tb, nodes[i+1], "CONFIG", "GET", "cluster-port")
+		do(tb, nodes[0], "CLUSTER", "MEET", "127.0.0.1", s, bus)
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		ok := 0
+		for _, c := range nodes {
+			info, err := c.Do(context.Background(), c.B().ClusterInfo().Build()).ToString()
+			if err == nil && has(info, "cluster_state:ok") && has(info, "cluster_known_nodes:3") {
+				ok++
+			}
+		}
+		if ok == len(nodes) {
+			break
+		}
+		if time.Now().After(deadline) {
+			tb.Fatal("the cluster does not come up")
+		}
+	}
+	return "redis://127.0.0.1:" + ports[0] + "?addr=127.0.0.1:" + ports[1]
+}
+
+// do sends a command and returns the last text of its answer.
+func do(tb testing.TB, c rueidis.Client, words ...string) string {
+	tb.Helper()
+	r := c.Do(context.Background(), c.B().Arbitrary(words...).Build())
+	if err := r.Error(); err != nil {
+		tb.Fatalf("%v: %v", words, err)
+	}
+	if m, err := r.AsStrMap(); err == nil {
+		for _, v := range m {
+			return v
+		}
+	}
+	s, _ := r.ToString()
+	return s
+}

@@ -1,0 +1,316 @@
+package redis_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/rueidis"
+
+	"github.com/merlon-dev/merlon/identity/session"
+	"github.com/merlon-dev/merlon/identity/session/sessiontest"
+	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/secrets"
+)
+
+func has(text, part string) bool { return strings.Contains(text, part) }
+
+// replicas returns a function that empties the server and opens it twice.
+func replicas(at string) sessiontest.Open {
+	return func(t *testing.T) (one, other session.Store) {
+		c, d := dial(t, at), dial(t, at)
+		for _, node := range c.Nodes() {
+			if err := node.Do(t.Context(), node.B().Flushall().Build()).Error(); err != nil && !has(err.Error(), "NOPERM") {
+				t.Fatal(err)
+			}
+		}
+		return redis.NewSessions(c), redis.NewSessions(d)
+	}
+}
+
+func contract(t *testing.T, at string) {
+	sessiontest.TestStore(t, replicas(at))
+	t.Run("watch", func(t *testing.T) { sessiontest.TestWatch(t, replicas(at)) })
+}
+
+func TestSessions(t *testing.T) {
+	_, at := onSocket(t)
+	contract(t, at)
+}
+
+func TestSessionsInMiniredis(t *testing.T) {
+	m := miniredis.RunT(t)
+	contract(t, "redis://"+m.Addr())
+}
+
+// The rights are those in the comment of NewSessions, and those to empty it.
+func TestSessionsOverTLSWithFewRights(t *testing.T) {
+	at := withTLS(t, append(strings.Fields(`~merlon:session:* &merlon:session:ended +evalsha +eval +get +set
+		+hget +hmget +hexists +hgetall +hset +hdel +sadd +smembers +pexpireat +pttl +time
+		+publish +subscribe +unsubscribe +ping +hello +auth +select +client +cluster|slots
+		+cluster|shards`), "+flushall")...)
+	contract(t, at)
+	// Another's keys are out of reach.
+	c := dial(t, at)
+	if err := c.Do(t.Context(), c.B().Get().Key("else").Build()).Error(); err == nil || !has(err.Error(), "NOPERM") {
+		t.Errorf("another's key can be read: %v", err)
+	}
+	if _, err := redis.Dial(secrets.New(strings.Replace(at, "s3cret", "wrong", 1))); err == nil || has(err.Error(), "wrong@") {
+		t.Errorf("a wrong password: %v", err)
+	}
+	noCA, _, _ := strings.Cut(at, "?")
+	if _, err := redis.Dial(secrets.New(noCA)); err == nil {
+		t.Error("a certificate that nobody vouches for is taken")
+	}
+}
+
+func TestSessionsInACluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts three servers")
+	}
+	contract(t, cluster(t))
+}
+
+// Trap 49: neither the id nor anything that can be made into one is in there.
+func TestNoIDIsStored(t *testing.T) {
+	_, at := onSocket(t)
+	c := dial(t, at)
+	m, accounts := manager(t, redis.NewSessions(c))
+	_, cookie := begin(t, m, accounts, "ann")
+	dump := everything(t, c)
+	if !has(dump, "ann") {
+		t.Fatal("the dump is not one")
+	}
+	raw := decodeID(t, cookie.Value)
+	for _, text := range []string{cookie.Value, string(raw), hex.EncodeToString(raw), base64.StdEncoding.EncodeToString(raw)} {
+		if has(dump, text) {
+			t.Errorf("%q is in there", text)
+		}
+	}
+}
+
+// everything returns every key and value.
+func everything(t *testing.T, c rueidis.Client) string {
+	t.Helper()
+	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*").Build()).AsStrSlice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, k := range keys {
+		b.WriteString(k + "\n")
+		if v, err := c.Do(t.Context(), c.B().Get().Key(k).Build()).ToString(); err == nil {
+			b.WriteString(v + "\n")
+		}
+		if m, err := c.Do(t.Context(), c.B().Hgetall().Key(k).Build()).AsStrMap(); err == nil {
+			for f, v := range m {
+				b.WriteString(f + " " + v + "\n")
+			}
+		}
+		if l, err := c.Do(t.Context(), c.B().Smembers().Key(k).Build()).AsStrSlice(); err == nil {
+			b.WriteString(strings.Join(l, "\n") + "\n")
+		}
+	}
+	return b.String()
+}
+
+func TestKeysExpireWithTheirLastSession(t *testing.T) {
+	_, at := onSocket(t)
+	c := dial(t, at)
+	store := redis.NewSessions(c)
+	long, short := sessiontest.New("ann", time.Now()), sessiontest.New("ann", time.Now())
+	long.Issuer, long.Subject, long.SID = "https://idp.example", "1", "2"
+	short.Issuer, short.Subject, short.SID = "https://idp.example", "1", "2"
+	short.Until, short.Expires = time.Now().Add(time.Minute).UTC(), time.Now().Add(time.Minute).UTC()
+	for _, s := range []session.Session{long, short} {
+		if _, err := store.Put(t.Context(), s, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*").Build()).AsStrSlice()
+	if err != nil || len(keys) != 5 {
+		t.Fatalf("%d keys, want 5: %v", len(keys), err)
+	}
+	for _, k := range keys {
+		left, err := c.Do(t.Context(), c.B().Pttl().Key(k).Build()).AsInt64()
+		ttl := time.Duration(left) * time.Millisecond
+		want := 24 * time.Hour
+		if has(k, ":at:"+short.Hash.String()) {
+			want = time.Minute
+		}
+		if err != nil || ttl > want+time.Second || ttl < want-30*time.Second {
+			t.Errorf("%s lives %v, want %v", k, ttl, want)
+		}
+	}
+}
+
+func TestWhatHasExpiredTakesNoRoom(t *testing.T) {
+	_, at := onSocket(t)
+	c := dial(t, at)
+	store := redis.NewSessions(c)
+	old, next := sessiontest.New("ann", time.Now().Add(-2*time.Hour)), sessiontest.New("ann", time.Now())
+	for _, s := range []session.Session{old, next} {
+		if _, err := store.Put(t.Context(), s, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if gone, err := store.Gone(t.Context(), []session.Hash{old.Hash, next.Hash}); err != nil || len(gone) != 1 {
+		t.Errorf("%d are gone, want 1: %v", len(gone), err)
+	}
+}
+
+func TestStoredNonsenseIsAnError(t *testing.T) {
+	_, at := onSocket(t)
+	c := dial(t, at)
+	store := redis.NewSessions(c)
+	s := sessiontest.New("ann", time.Now())
+	if _, err := store.Put(t.Context(), s, 10); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*{*").Build()).AsStrSlice()
+	if err != nil || len(keys) != 1 {
+		t.Fatal(keys, err)
+	}
+	for _, c1 := range []struct{ field, value string }{
+		{":t", "1 2 3"}, {":t", "a b c d e"}, {"", "{"}, {"", `{"level":"x"}`},
+	} {
+		do(t, c, "HSET", keys[0], s.Hash.String()+c1.field, c1.value)
+		if _, err := store.Get(t.Context(), s.Hash); err == nil || errors.Is(err, session.ErrNotFound) {
+			t.Errorf("%q: %v", c1.value, err)
+		}
+		if _, err := store.List(t.Context(), "ann", time.Now()); err == nil {
+			t.Errorf("%q is listed", c1.value)
+		}
+	}
+}
+
+func TestBadURLs(t *testing.T) {
+	for _, at := range []string{
+		"", "localhost:6379", "http://s3cret@localhost", "redis://:s3cret@localhost:6379/x", "redis://:s3cret@%zz",
+		"rediss://:s3cret@127.0.0.1:1?skip_verify=true", "redis://:s3cret@127.0.0.1:1?ca=/etc/passwd",
+		"rediss://:s3cret@127.0.0.1:1?ca=/etc/passwd", "rediss://:s3cret@127.0.0.1:1?ca=/nowhere", "redis://:s3cret@127.0.0.1:1?adr=x",
+		"redis://:s3cret@127.0.0.1:1",
+	} {
+		c, err := redis.Dial(secrets.New(at))
+		if err == nil {
+			c.Close()
+			t.Errorf("%q is taken", at)
+		} else if has(err.Error(), "s3cret") {
+			t.Errorf("%q: the error repeats the password: %v", at, err)
+		}
+	}
+}
+
+// What is not known is not believed: beyond the second that a session is
+// remembered for, a server that hangs or is gone lets nobody in.
+func TestServerThatIsGone(t *testing.T) {
+	srv, at := onSocket(t)
+	m, accounts := manager(t, redis.NewSessions(dial(t, at)))
+	_, cookie := begin(t, m, accounts, "ann")
+	prove := func() error {
+		_, err := m.Prove(request(cookie))
+		return err
+	}
+	if err := prove(); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	began := time.Now()
+	unavailable(t, "the server hangs", prove())
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("a server that hangs holds a request for %v", took)
+	}
+	if err := srv.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it goes on", func() bool { return prove() == nil })
+	srv.kill()
+	time.Sleep(1100 * time.Millisecond)
+	unavailable(t, "the server is dead", prove())
+	srv.run(t)
+	eventually(t, "it has forgotten everything", func() bool {
+		e, ok := errors.AsType[*session.Error](prove())
+		return ok && e.Reason == session.Ended
+	})
+}
+
+func unavailable(t *testing.T, why string, err error) {
+	t.Helper()
+	if e, ok := errors.AsType[*session.Error](err); !ok || e.Reason != session.Unavailable {
+		t.Errorf("%s: %v", why, err)
+	}
+}
+
+func eventually(t *testing.T, why string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Errorf("%s: not within ten seconds", why)
+}
+
+// deaf never hears of what others end.
+type deaf struct{ session.Store }
+
+func (deaf) Watch(ctx context.Context, _ func(), _ func([]session.Hash)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Trap 49: an end on another replica holds within a second, for requests and
+// for connections that are open, whether messages arrive or not.
+func TestEndElsewhere(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		deaf   bool
+		within time.Duration
+	}{
+		{"told", false, 100 * time.Millisecond},
+		{"not told", true, time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, at := onSocket(t)
+			var store session.Store = redis.NewSessions(dial(t, at))
+			if c.deaf {
+				store = deaf{store}
+			}
+			m, accounts := manager(t, store)
+			other, _ := manager(t, redis.NewSessions(dial(t, at)))
+			s, cookie := begin(t, m, accounts, "ann")
+			r, leave := openRequest(cookie)
+			defer leave()
+			id, err := m.Prove(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(500 * time.Millisecond) // until it listens
+			began := time.Now()
+			if err := other.EndOne(t.Context(), "ann", s.ID); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-id.Done:
+			case <-time.After(5 * time.Second):
+			}
+			took := time.Since(began)
+			t.Logf("the connection was open for %v", took)
+			if took > c.within+500*time.Millisecond { // this machine may be busy
+				t.Error("that is too long")
+			}
+			if _, err := m.Prove(request(cookie)); err == nil {
+				t.Error("the session holds")
+			}
+		})
+	}
+}
