@@ -58,10 +58,10 @@ func (m *Manager) Begin(r *merlon.Request, p Proof) (Session, *http.Cookie, erro
 }
 
 // StepUp notes that the person behind r's session has proved again, with a new
-// id. A proof that is as strong as the session takes the place of what was
-// proved before, at this time. A weaker one, such as one more factor, is added
-// to that, and the time stays that of the older: a session is as fresh as the
-// oldest part of its proof.
+// id. A proof of the session's level or a higher one takes the place of what
+// was proved before, at this time. A weaker one, such as one more factor, is
+// added to that, and the time stays that of the older: a session is as fresh
+// as the oldest part of its proof. So ask for as much as the session has.
 //
 // The absolute end never moves to later. Connections that were open under the
 // old id end with it, within seconds.

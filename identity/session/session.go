@@ -13,7 +13,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -132,9 +131,9 @@ type Accounts interface {
 type Proof struct {
 	Account string
 	Methods []string // as in merlon.Identity: "password", "totp"
-	// Level is the assurance level, 1 to 3. 0: 2 for a passkey or a password
-	// with a second factor, otherwise 1. Who knows more about a key's hardware
-	// or what a provider's "acr" means says so.
+	// Level is the assurance level, 1 to 3. 0: what [account.StrengthOf] says
+	// of the methods, at most 2. Who knows more, that a key cannot leave its
+	// hardware for example, says so.
 	Level int
 
 	// The identity provider that vouched for it, if one did.
@@ -152,21 +151,9 @@ func (p Proof) level() int {
 }
 
 // levelOf returns the assurance level of methods that were proved together, as
-// far as they tell. A passkey may be synced, so it is no AAL3 (SP 800-63B-4,
-// appendix B).
+// far as they tell: never 3.
 func levelOf(methods []string) int {
-	first, second := false, false
-	for _, m := range methods {
-		switch {
-		case m == "passkey":
-			return 2
-		case m == "totp" || m == "recovery":
-			second = true
-		case m == "password" || m == "basic" || strings.HasPrefix(m, "oidc:"):
-			first = true
-		}
-	}
-	if first && second {
+	if account.StrengthOf(methods) >= account.Multi {
 		return 2
 	}
 	return 1
