@@ -106,8 +106,8 @@ func (a *authorization) need(id *merlon.Identity, now time.Time) (Need, bool) {
 	if a.bounded {
 		since = now.Add(-a.maxAge)
 	}
-	if a.login {
-		since = now
+	if a.login || a.bounded && a.maxAge == 0 {
+		since = now.Add(1) // never young enough, unless they were just sent to log in
 	}
 	if !a.after.IsZero() && a.after.Before(since) {
 		since = a.after
