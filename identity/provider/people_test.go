@@ -294,7 +294,11 @@ func TestBackchannelLogout(t *testing.T) {
 	w := newWorld(t, func(c *provider.Config, d *provider.Deps) {
 		c.Clients[0].BackchannelLogout = app.URL + "/out"
 		d.HTTP = app.Client()
-		d.Failed = func(client string, err error) { failed = append(failed, client+": "+err.Error()) }
+		d.Failed = func(client string, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			failed = append(failed, client+": "+err.Error())
+		}
 	})
 	w.tokens(t, "openid")
 	w.tokens(t, "openid offline_access") // of the same session

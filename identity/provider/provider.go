@@ -181,8 +181,8 @@ type Deps struct {
 	// HTTP is what log-out tokens are sent by. Nil: one that verifies
 	// certificates with the system's authorities and uses no proxy.
 	HTTP *http.Client
-	// Failed is told of applications that could not be told of a log-out. It
-	// may be nil.
+	// Failed is told of applications that could not be told of a log-out, from
+	// several goroutines at once. It may be nil.
 	Failed func(client string, err error)
 }
 
