@@ -1,15 +1,20 @@
 package token
 
 import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
 	"net/netip"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // SetNow sets the clock; not while Run is running.
 func (s *Service) SetNow(now func() time.Time) { s.now = now }
 
 // RefreshKeys does what Run does from time to time.
-func (s *Service) RefreshKeys() error { return s.keys.refresh(nil) } //nolint:staticcheck // no store here looks at it
+func (s *Service) RefreshKeys() error { return s.keys.refresh(context.Background()) }
 
 // Public reports whether an address may be called without private being set.
 func Public(a netip.Addr) bool { return public(a) }
@@ -26,3 +31,22 @@ func (s *Service) Cached() int {
 
 // Generate makes a private key.
 var Generate = generate
+
+// ReadSet returns the keys of a set by their kid, or an error.
+func ReadSet(b []byte, algs ...jose.SignatureAlgorithm) (map[string]crypto.PublicKey, error) {
+	keys, _, err := readSet(b, algs)
+	out := make(map[string]crypto.PublicKey)
+	for _, k := range keys {
+		out[k.kid] = k.key
+	}
+	return out, err
+}
+
+// SmallOrders are the points under which anybody can sign, in their one form.
+func SmallOrders() [][32]byte { return smallOrders[:] }
+
+// Small reports whether p is such a point in any form.
+func Small(p ed25519.PublicKey) bool { return smallOrder(p) }
+
+// Forget empties the cache.
+func (s *Service) Forget() { s.cache.dropIf(func(*entry) bool { return true }) }

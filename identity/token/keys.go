@@ -86,7 +86,11 @@ func (k *ownKeys) current() (*ring, error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	if k.ring == nil || len(k.ring.keys) == 0 || k.now().Sub(k.ring.read) > maxStale {
-		return nil, fmt.Errorf("the signing keys cannot be read: %w", k.err)
+		err := k.err
+		if err == nil {
+			err = errors.New("nobody asked: Run is not running")
+		}
+		return nil, fmt.Errorf("the signing keys were not read for too long: %w", err)
 	}
 	return k.ring, nil
 }

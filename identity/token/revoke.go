@@ -47,13 +47,17 @@ func (v *revocations) revoked(issuer string, c *Claims) bool {
 }
 
 // deaf returns why revocations are not known, or nil.
-func (v *revocations) deaf() error {
+func (v *revocations) deaf(now time.Time) error {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if v.now().Sub(v.heard) <= deafAfter {
+	if now.Sub(v.heard) <= deafAfter {
 		return nil
 	}
-	return fmt.Errorf("nothing was heard of revocations since %s: %w", v.heard.UTC().Format(time.RFC3339), v.err)
+	err := v.err
+	if err == nil {
+		err = errors.New("nobody asked: Run is not running")
+	}
+	return fmt.Errorf("nothing was heard of revocations since %s: %w", v.heard.UTC().Format(time.RFC3339), err)
 }
 
 // after returns a time to issue a token of ours at that is not revoked

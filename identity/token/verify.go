@@ -52,10 +52,10 @@ func (s *Service) verify(ctx context.Context, token string) (*entry, error) {
 	if len(token) > maxToken {
 		return nil, refuse(TokenTooLong, "has %d bytes", len(token))
 	}
-	if err := s.revocations.deaf(); err != nil {
+	now := s.now()
+	if err := s.revocations.deaf(now); err != nil {
 		return nil, &Error{Why: TokenUnavailable, Err: err}
 	}
-	now := s.now()
 	d := s.cache.digest(token)
 	if e := s.cache.get(d); e != nil {
 		// In this order: what changes while the entry is judged is seen the

@@ -265,3 +265,30 @@ func request(fields ...string) *merlon.Request {
 func verify(s *token.Service, tok string) (*token.Claims, error) {
 	return s.Verify(context.Background(), tok)
 }
+
+func ecKey(t testing.TB, c elliptic.Curve) *ecdsa.PrivateKey {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(c, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// joseToken signs with go-jose.
+func joseToken(t testing.TB, k jose.SigningKey, typ string, claims any) string {
+	t.Helper()
+	s, err := jose.NewSigner(k, (&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	jws, err := s.Sign([]byte(text(claims)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := jws.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}

@@ -1,0 +1,373 @@
+package token_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/merlon-dev/merlon/identity/token"
+	"github.com/merlon-dev/merlon/secrets"
+)
+
+func kidOf(t testing.TB, tok string) string {
+	t.Helper()
+	jws, err := jose.ParseSignedCompact(tok, []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return jws.Signatures[0].Protected.KeyID
+}
+
+// verifyElsewhere verifies a token as somebody else would, by the key set.
+func verifyElsewhere(t testing.TB, set []byte, tok string) error {
+	t.Helper()
+	var keys jose.JSONWebKeySet
+	if err := json.Unmarshal(set, &keys); err != nil {
+		t.Fatal(err)
+	}
+	jws, err := jose.ParseSignedCompact(tok, []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES256, jose.EdDSA})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys.Key(jws.Signatures[0].Protected.KeyID) {
+		if string(jws.Signatures[0].Protected.Algorithm) == k.Algorithm {
+			_, err := jws.Verify(k.Key)
+			return err
+		}
+	}
+	return errors.New("no such key")
+}
+
+func issue(t testing.TB, s *token.Service, c token.Claims) string {
+	t.Helper()
+	if c.Subject == "" {
+		c.Subject = "ann"
+	}
+	tok, _, err := s.Issue(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
+}
+
+func keysOf(t testing.TB, s *token.Service) []byte {
+	t.Helper()
+	set, _, err := s.JWKS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func TestOwnAlgorithms(t *testing.T) {
+	for _, alg := range []string{"", "PS256", "ES256", "EdDSA"} {
+		s, err := token.New(t.Context(), token.Config{Issuer: ours, Algorithm: alg}, masterKey(t), token.NewMemory())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok := issue(t, s, token.Claims{})
+		if _, err := verify(s, tok); err != nil {
+			t.Errorf("%s: %v", alg, err)
+		}
+		set, h, err := s.JWKS(t.Context())
+		if err != nil || h.Get("Cache-Control") == "" || h.Get("Content-Type") != "application/jwk-set+json" {
+			t.Errorf("%s: %v, %v", alg, h, err)
+		}
+		if err := verifyElsewhere(t, set, tok); err != nil {
+			t.Errorf("%s: elsewhere: %v", alg, err)
+		}
+		for _, private := range []string{`"d"`, `"p"`, `"q"`, `"k"`} {
+			if bytes.Contains(set, []byte(private)) {
+				t.Errorf("%s: the key set has the member %s", alg, private)
+			}
+		}
+		if alg == "" && !bytes.Contains(set, []byte(`"RS256"`)) {
+			t.Errorf("the default is not RS256: %s", set)
+		}
+	}
+}
+
+// The life of keys through four rotations: whatever is signed can be verified
+// by a key set that was fetched up to a day before, and by one that is fetched
+// until it expires.
+func TestRotation(t *testing.T) {
+	w := newWorld(t, func(c *token.Config) { c.Rotate = 72 * time.Hour })
+	type signed struct {
+		token string
+		until time.Time
+	}
+	var alive []signed
+	kids := make(map[string]bool)
+	old := keysOf(t, w.Service)
+	fetched := w.clock.now()
+	for hour := 0; hour < 12*24; hour++ {
+		w.clock.move(time.Hour)
+		if err := w.RefreshKeys(); err != nil {
+			t.Fatal(err)
+		}
+		w.Poll(t.Context())
+		now := w.clock.now()
+		tok := issue(t, w.Service, token.Claims{})
+		long, err := w.Sign(t.Context(), "JWT", map[string]any{"sub": "ann", "exp": now.Add(time.Hour).Unix()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kids[kidOf(t, tok)] = true
+		if err := verifyElsewhere(t, old, tok); err != nil {
+			t.Fatalf("hour %d: by keys fetched %s before: %v", hour, now.Sub(fetched), err)
+		}
+		if _, err := verify(w.Service, tok); err != nil {
+			t.Fatalf("hour %d: %v", hour, err)
+		}
+		alive = append(alive, signed{long, now.Add(time.Hour)})
+		set := keysOf(t, w.Service)
+		alive = slices.DeleteFunc(alive, func(s signed) bool { return now.After(s.until) })
+		for _, s := range alive {
+			if err := verifyElsewhere(t, set, s.token); err != nil {
+				t.Fatalf("hour %d: a token that is good until %s: %v", hour, s.until, err)
+			}
+		}
+		if hour%20 == 0 {
+			old, fetched = set, now
+		}
+		if rows, _ := w.store.Keys(t.Context()); len(rows) > 3 {
+			t.Fatalf("hour %d: %d keys are kept", hour, len(rows))
+		}
+	}
+	if len(kids) < 4 {
+		t.Errorf("only %d keys signed", len(kids))
+	}
+}
+
+// A new algorithm comes with a new key, which is published first.
+func TestAlgorithmChange(t *testing.T) {
+	w := newWorld(t, nil)
+	before := issue(t, w.Service, token.Claims{})
+	s := w.open(t, token.Config{Issuer: ours, Algorithm: "ES256"})
+	set := keysOf(t, s)
+	if now := issue(t, s, token.Claims{}); kidOf(t, now) != kidOf(t, before) || !strings.Contains(string(set), "ES256") {
+		t.Errorf("signed by %s; published %s", kidOf(t, now), set)
+	}
+	w.clock.move(25 * time.Hour)
+	if err := s.RefreshKeys(); err != nil {
+		t.Fatal(err)
+	}
+	if err := verifyElsewhere(t, set, issue(t, s, token.Claims{})); err != nil {
+		t.Error(err)
+	}
+	if kidOf(t, issue(t, s, token.Claims{})) == kidOf(t, before) {
+		t.Error("the old key still signs")
+	}
+}
+
+// Replicas that start and rotate at the same moment agree on one key.
+func TestReplicasAgree(t *testing.T) {
+	store := token.NewMemory()
+	var clock clock
+	all := make([]*token.Service, 6)
+	var wg sync.WaitGroup
+	for i := range all {
+		wg.Go(func() {
+			s, err := token.New(t.Context(), token.Config{Issuer: ours, Algorithm: "ES256", Rotate: 72 * time.Hour}, masterKey(t), store)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.SetNow(clock.now)
+			all[i] = s
+		})
+	}
+	wg.Wait()
+	for day := range 6 {
+		for i, s := range all {
+			wg.Go(func() {
+				if err := s.RefreshKeys(); err != nil {
+					t.Errorf("day %d, replica %d: %v", day, i, err)
+				}
+				s.Poll(t.Context())
+			})
+		}
+		wg.Wait()
+		tok := issue(t, all[rand.IntN(len(all))], token.Claims{})
+		for i, s := range all {
+			if !bytes.Equal(keysOf(t, s), keysOf(t, all[0])) {
+				t.Errorf("day %d: replica %d publishes other keys", day, i)
+			}
+			if _, err := verify(s, tok); err != nil {
+				t.Errorf("day %d: replica %d: %v", day, i, err)
+			}
+		}
+		if rows, _ := store.Keys(t.Context()); len(rows) > 2 {
+			t.Errorf("day %d: %d keys", day, len(rows))
+		}
+		clock.move(24 * time.Hour)
+	}
+}
+
+// What is stored gives nothing away, and whoever changes it brings no key in.
+func TestSealedKeys(t *testing.T) {
+	w := newWorld(t, func(c *token.Config) { c.Algorithm = "ES256" })
+	rows, _ := w.store.Keys(t.Context())
+	if _, err := x509.ParsePKCS8PrivateKey(rows[0].Sealed); err == nil {
+		t.Error("the key can be read")
+	}
+	other, err := secrets.NewKey(secrets.New(strings.Repeat("x", 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := token.New(t.Context(), token.Config{Issuer: ours}, other, w.store); err == nil || !strings.Contains(err.Error(), "not sealed with this key") {
+		t.Errorf("with another master key: %v", err)
+	}
+	for name, change := range map[string]func(*token.SigningKey){
+		"kid":       func(k *token.SigningKey) { k.ID = "another" },
+		"algorithm": func(k *token.SigningKey) { k.Algorithm = "EdDSA" },
+		"sign from": func(k *token.SigningKey) { k.SignFrom = k.SignFrom.Add(time.Hour) },
+		"key":       func(k *token.SigningKey) { k.Sealed = append([]byte{1}, k.Sealed[1:]...) },
+	} {
+		k := rows[0]
+		k.Sealed = bytes.Clone(k.Sealed)
+		change(&k)
+		store := token.NewMemory()
+		if err := store.AddKey(t.Context(), k, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := token.New(t.Context(), token.Config{Issuer: ours, Algorithm: "ES256"}, masterKey(t), store); err == nil {
+			t.Errorf("%s was changed, and the key is used", name)
+		}
+	}
+}
+
+// RSA-2048 may come from others, but not from us: it could only have been put
+// into the store by whoever has the master key.
+func TestShortOwnKey(t *testing.T) {
+	if k, err := token.Generate("RS256"); err != nil || k.Public().(interface{ Size() int }).Size() < 384 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReplaceKeys(t *testing.T) {
+	w := newWorld(t, nil)
+	w2 := w.open(t, token.Config{Issuer: ours, Algorithm: "EdDSA"})
+	before := issue(t, w.Service, token.Claims{})
+	for _, s := range []*token.Service{w.Service, w2} {
+		if _, err := verify(s, before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.ReplaceKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after := issue(t, w.Service, token.Claims{})
+	if _, err := verify(w2, after); err != nil {
+		t.Errorf("the other replica does not look for the new key: %v", err)
+	}
+	for i, s := range []*token.Service{w.Service, w2} {
+		w.clock.move(3 * time.Second)
+		if _, err := verify(s, before); reason(t, err) != token.TokenKey {
+			t.Errorf("replica %d: a token of the old key: %v", i, err)
+		}
+		if _, err := verify(s, after); err != nil {
+			t.Errorf("replica %d: %v", i, err)
+		}
+	}
+	if rows, _ := w.store.Keys(t.Context()); len(rows) != 1 {
+		t.Errorf("%d keys are left", len(rows))
+	}
+}
+
+func TestIssue(t *testing.T) {
+	w := newWorld(t, func(c *token.Config) { c.Audience = []string{"api", "web"} })
+	tok := issue(t, w.Service, token.Claims{Subject: "ann", Scopes: []string{"read"}, Groups: []string{"g"}})
+	head, rest, _ := strings.Cut(tok, ".")
+	body, _, _ := strings.Cut(rest, ".")
+	var h, c map[string]any
+	for part, to := range map[string]*map[string]any{head: &h, body: &c} {
+		b, err := b64.DecodeString(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h["typ"] != "at+jwt" || h["alg"] != "EdDSA" || h["kid"] == "" || len(h) != 3 {
+		t.Errorf("header %v", h)
+	}
+	// RFC 9068, 2.2.
+	for _, name := range []string{"iss", "exp", "aud", "sub", "client_id", "iat", "jti"} {
+		if c[name] == nil {
+			t.Errorf("no %s in %v", name, c)
+		}
+	}
+	if life := c["exp"].(float64) - c["iat"].(float64); life != 300 {
+		t.Errorf("good for %v s", life)
+	}
+	if c["iss"] != ours || len(c["aud"].([]any)) != 2 {
+		t.Errorf("claims %v", c)
+	}
+	for name, c := range map[string]token.Claims{
+		"nobody":           {Client: "app"},
+		"16 minutes":       {Subject: "ann", Expires: w.clock.now().Add(16 * time.Minute)},
+		"the past":         {Subject: "ann", Expires: w.clock.now().Add(-time.Minute)},
+		"a line end":       {Subject: "ann\n"},
+		"two in one scope": {Subject: "ann", Scopes: []string{"a b"}},
+		"empty role":       {Subject: "ann", Roles: []string{""}},
+		"too much":         {Subject: "ann", Groups: slices.Repeat([]string{strings.Repeat("g", 1000)}, 20)},
+	} {
+		if tok, _, err := w.Issue(t.Context(), c); err == nil {
+			t.Errorf("%s: issued %s", name, tok)
+		}
+	}
+	for typ, claims := range map[string]any{
+		"at+jwt":             map[string]any{"exp": w.clock.now().Unix()},
+		"application/AT+jwt": map[string]any{"exp": w.clock.now().Unix()},
+		"":                   map[string]any{"exp": w.clock.now().Unix()},
+		"JWT":                map[string]any{"sub": "ann"},
+		"logout+jwt":         map[string]any{"exp": w.clock.now().Add(2 * time.Hour).Unix()},
+	} {
+		if tok, err := w.Sign(t.Context(), typ, claims); err == nil {
+			t.Errorf("%q: signed %s", typ, tok)
+		}
+	}
+	// Trap 53: what is signed for another purpose is no access token.
+	id, err := w.Sign(t.Context(), "JWT", map[string]any{
+		"iss": ours, "sub": "ann", "aud": "api", "jti": "1", "iat": w.clock.now().Unix(), "exp": w.clock.now().Add(time.Minute).Unix(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := verify(w.Service, id); reason(t, err) != token.TokenType {
+		t.Errorf("an ID token of ours: %v", err)
+	}
+	none := w.open(t, token.Config{})
+	if _, _, err := none.Issue(t.Context(), token.Claims{Subject: "ann"}); err == nil {
+		t.Error("issued without an issuer")
+	}
+	if set, _, err := none.JWKS(t.Context()); err != nil || string(set) != `{"keys":[]}` {
+		t.Errorf("%s, %v", set, err)
+	}
+}
+
+func TestChallenge(t *testing.T) {
+	w := newWorld(t, nil)
+	_, err := w.Prove(request("Bearer x.y.z"))
+	if got := token.Challenge(err); got != `Bearer error="invalid_token"` {
+		t.Error(got)
+	}
+	_, err = w.Prove(request())
+	if got := token.Challenge(err); got != "Bearer" {
+		t.Error(got)
+	}
+	if e, ok := errors.AsType[*token.Error](error(&token.Error{Why: token.TokenExpired})); !ok || e.Status() != http.StatusUnauthorized || e.Error() != "token-expired" {
+		t.Errorf("got %v", e)
+	}
+}
