@@ -65,6 +65,10 @@ func (m *Manager) Begin(r *merlon.Request, p Proof) (Session, *http.Cookie, erro
 //
 // The absolute end never moves to later. Connections that were open under the
 // old id end with it, within seconds.
+//
+// Who changes their password steps up with it first; then the account's
+// ValidFrom becomes the Proved of the session that is returned, which so
+// outlives all others.
 func (m *Manager) StepUp(r *merlon.Request, p Proof) (Session, *http.Cookie, error) {
 	if err := p.check(); err != nil {
 		return Session{}, nil, err

@@ -183,10 +183,7 @@ func (m *Manager) load(ctx context.Context, h Hash) (Session, account.Account, e
 		return s, none, errEnded
 	case err != nil:
 		return s, none, &Error{Reason: Unavailable, Err: err}
-	case s.Proved.Before(a.ValidFrom.Truncate(time.Microsecond)):
-		m.endNow(ctx, Where{Account: s.Account, ID: s.ID})
-		return s, none, errEnded
-	case !m.now().Before(m.lasts(&s)):
+	case s.Proved.Before(a.ValidFrom.Truncate(time.Microsecond)), !m.now().Before(m.lasts(&s)):
 		m.expire(ctx, &s)
 		return s, none, errEnded
 	}

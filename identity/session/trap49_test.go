@@ -204,9 +204,9 @@ func TestTrap49Disabled(t *testing.T) {
 				if isClosed(id.Done) {
 					t.Fatal("the connection is closed without a reason")
 				}
-				was := w.people.are["ann"]
+				was := w.people.is("ann")
 				if change == nil {
-					delete(w.people.are, "ann")
+					w.people.remove("ann")
 				} else {
 					w.people.change("ann", change)
 				}
@@ -216,7 +216,7 @@ func TestTrap49Disabled(t *testing.T) {
 					t.Errorf("the connection was open for %v", took)
 				}
 				w.refuses("after", request(c), session.Ended)
-				w.people.are["ann"] = was
+				w.people.change("ann", func(a *account.Account) { *a = was })
 				w.m.Forget("ann")
 				w.refuses("when the account is back", request(c), session.Ended)
 				w.shut(leave)

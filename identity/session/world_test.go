@@ -44,6 +44,18 @@ func (p *people) change(id string, change func(*account.Account)) {
 	p.are[id] = a
 }
 
+func (p *people) is(id string) account.Account {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.are[id]
+}
+
+func (p *people) remove(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.are, id)
+}
+
 // A broken store answers with an error while one is set, and counts how often
 // it is asked for a session.
 type broken struct {
