@@ -1,0 +1,342 @@
+package identity
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/session"
+)
+
+const (
+	// Proved: the request proves who sent it.
+	Proved merlon.Reason = "identity-proved"
+	// NobodyProved: the request proves nobody. Whether that is enough is for the
+	// access guard.
+	NobodyProved merlon.Reason = "anonymous"
+	// ProofFailed: the request carries a proof that does not hold. The client
+	// must send another, or none.
+	ProofFailed merlon.Reason = "proof-failed"
+	// ProofsDisagree: the request carries the proofs of two different users, a
+	// session's cookie and an API key, say. Which of them is meant is
+	// anyone's guess. Send one.
+	ProofsDisagree merlon.Reason = "proofs-disagree"
+	// SecondFactorMissing: mfa.required asks this user for a second factor, or
+	// a better one, that the session has not proved. Its owner must sign in
+	// again or prove it.
+	SecondFactorMissing merlon.Reason = "second-factor-missing"
+)
+
+// sessionProver is the name of a session.Manager as a prover.
+const sessionProver = "session"
+
+// Prefix is where Merlon's own pages are, which a session that lacks a second
+// factor must reach.
+const Prefix = "/.merlon/"
+
+// A Guard finds out who is asking and sets Request.Identity. It asks every
+// prover, in order:
+//
+//   - A proof that is there and does not hold refuses with 401, since who sends
+//     it means to be somebody. Only a session that has ended is no proof any
+//     more: its browser becomes anonymous and loses the cookie.
+//   - Proofs of two different users refuse: an attacker may have added one.
+//   - Of two proofs of one user the first counts, with what a client
+//     certificate proves beside it added.
+//   - What login rules do not let in here and now is not let in, be it by a
+//     key; a session stays, but proves nobody here.
+type Guard struct {
+	c       Config
+	provers []merlon.Prover
+	rules   *Rules
+	now     func() time.Time
+}
+
+// New returns a Guard that asks the provers in this order: those that a
+// program sends on purpose (certificate, key, token, Basic) before the session.
+func New(c Config, provers ...merlon.Prover) (*Guard, error) {
+	c, err := c.complete()
+	if err != nil {
+		return nil, err
+	}
+	rules, err := NewRules(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Guard{c: c, provers: provers, rules: rules, now: time.Now}, nil
+}
+
+// Name returns "identity".
+func (g *Guard) Name() string { return "identity" }
+
+// Middleware puts the guard in front of next.
+func (g *Guard) Middleware(next http.Handler) http.Handler { return merlon.Middleware(g)(next) }
+
+// Weak says what about the configuration its author may not have meant.
+func (g *Guard) Weak() []string { return g.rules.Weak() }
+
+// Close closes what the guard has open.
+func (g *Guard) Close() error { return g.rules.Close() }
+
+// Check sets r.Identity.
+func (g *Guard) Check(r *merlon.Request) merlon.Decision {
+	var found *merlon.Identity
+	var ended merlon.Reason // why a session's cookie proves nobody
+	clear := false
+	for _, p := range g.provers {
+		id, err := p.Prove(r)
+		switch {
+		case err == nil && id != nil:
+		case errors.Is(err, merlon.ErrNoProof):
+			continue
+		case err == nil:
+			return merlon.Unable(errors.New("identity: " + p.Name() + " has proved nobody and did not say so"))
+		default:
+			if why, ok := over(err); ok {
+				ended, clear = why, why != session.Elsewhere
+				continue
+			}
+			return g.refuse(r, p, err)
+		}
+		if !g.rules.allow(id.Name, id.Groups, r.Client, g.now()) {
+			if p.Name() == sessionProver {
+				ended = NotAllowedHere
+				continue
+			}
+			return g.refuse(r, p, &failure{why: NotAllowedHere})
+		}
+		if found == nil {
+			found = id
+			continue
+		}
+		if found.Subject != id.Subject {
+			d := merlon.Refuse(http.StatusUnauthorized, ProofsDisagree)
+			d.Header = http.Header{"Www-Authenticate": {bearer(r)}}
+			return d
+		}
+		found = together(found, id)
+	}
+	if found == nil {
+		d := merlon.Pass(NobodyProved)
+		if ended != "" {
+			d.Reason = ended
+		}
+		if clear {
+			d.Header = http.Header{}
+			session.Clear(d.Header)
+			d.Header.Del("Clear-Site-Data") // an attacker's cookie must not empty the site's storage
+		}
+		return d
+	}
+	r.Identity = found
+	if g.lacksFactor(found) && !strings.HasPrefix(r.Path, Prefix) {
+		return merlon.Decision{Effect: merlon.Challenge, Status: http.StatusUnauthorized, Reason: SecondFactorMissing}
+	}
+	return merlon.Pass(Proved)
+}
+
+// lacksFactor reports whether a person has proved less than policy asks of
+// their roles: a session from before the policy, say. Programs are proved by
+// keys that such a person has made.
+func (g *Guard) lacksFactor(id *merlon.Identity) bool {
+	if id.When.IsZero() || len(g.c.MFA.Required) == 0 {
+		return false
+	}
+	return account.StrengthOf(id.Methods) < required(g.c.MFA, id.Roles)
+}
+
+// over reports that a session's cookie proves nobody any more, or never did.
+func over(err error) (merlon.Reason, bool) {
+	e, ok := errors.AsType[*session.Error](err)
+	if !ok || e.Reason == session.Unavailable {
+		return "", false
+	}
+	return e.Reason, true
+}
+
+// together is what two proofs of one user prove. A certificate is bound to the
+// connection, and so adds to the other; of others, the first counts alone, or
+// a key that is good for little would become a session.
+func together(first, other *merlon.Identity) *merlon.Identity {
+	cert := func(id *merlon.Identity) bool { return len(id.Methods) == 1 && id.Methods[0] == account.ByCertificate }
+	switch {
+	case cert(first):
+		both := *other
+		both.Methods = append(slices.Clone(other.Methods), account.ByCertificate)
+		return &both
+	case cert(other):
+		both := *first
+		both.Methods = append(slices.Clone(first.Methods), account.ByCertificate)
+		return &both
+	}
+	return first
+}
+
+// A challenger is a prover that has its own words for WWW-Authenticate.
+type challenger interface {
+	challenge(r *merlon.Request) string
+}
+
+// refuse words what a proof that does not hold is answered.
+func (g *Guard) refuse(r *merlon.Request, p merlon.Prover, err error) merlon.Decision {
+	status, why := http.StatusUnauthorized, ProofFailed
+	if s, ok := err.(interface{ Status() int }); ok {
+		status = s.Status()
+	}
+	if w, ok := err.(interface{ Reason() merlon.Reason }); ok {
+		why = w.Reason()
+	}
+	if e, ok := errors.AsType[*session.Error](err); ok {
+		status, why = http.StatusServiceUnavailable, e.Reason
+	}
+	if status == http.StatusServiceUnavailable {
+		d := merlon.Unable(err)
+		d.Reason = why
+		d.Header = http.Header{"Retry-After": {"1"}}
+		return d
+	}
+	d := merlon.Refuse(status, why)
+	d.Err = err
+	d.Findings = []merlon.Finding{{Rule: p.Name(), Message: "a proof of this kind does not hold"}}
+	switch status {
+	case http.StatusUnauthorized:
+		text := bearer(r) + `, error="invalid_token"`
+		if c, ok := p.(challenger); ok {
+			text = c.challenge(r)
+		}
+		d.Header = http.Header{"Www-Authenticate": {text}}
+	case http.StatusTooManyRequests:
+		if w, ok := err.(interface{ RetryAfter() time.Duration }); ok {
+			d.Header = http.Header{"Retry-After": {strconv.Itoa(max(1, int((w.RetryAfter()+time.Second-1)/time.Second)))}}
+		}
+	}
+	return d
+}
+
+func bearer(r *merlon.Request) string { return "Bearer realm=" + quoted(realmOf(r)) }
+
+// realmOf is the site, in the configuration's words: what a client wrote as
+// Host has no place in a header field.
+func realmOf(r *merlon.Request) string {
+	if r.Site == "" {
+		return "Merlon"
+	}
+	return r.Site
+}
+
+// quoted writes an RFC 9110 quoted-string of printable ASCII.
+func quoted(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c >= ' ' && c < 0x7f:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// Challenges is how a program may prove who it is, for the WWW-Authenticate
+// fields of whoever asks it to.
+func (g *Guard) Challenges(r *merlon.Request) []string {
+	var list []string
+	programs := false
+	for _, p := range g.provers {
+		switch p := p.(type) {
+		case challenger:
+			if c := p.challenge(r); c != "" && g.c.Basic != nil && g.c.Basic.Ask {
+				list = append(list, c)
+			}
+		default:
+			programs = programs || p.Name() != sessionProver
+		}
+	}
+	if programs || len(list) == 0 {
+		list = append(list, bearer(r))
+	}
+	return list
+}
+
+// Strip takes out of the header that goes to the backend what proved r to
+// Merlon: whoever reads it there could use it here. Merlon's cookies always
+// go; Authorization and X-API-Key stay if they are not Merlon's, or if
+// forward_authorization says so.
+func (g *Guard) Strip(r *merlon.Request, h http.Header) {
+	stripCookies(h)
+	if g.c.ForwardAuthorization {
+		return
+	}
+	if v := h["X-Api-Key"]; v != nil {
+		if kept := slices.DeleteFunc(slices.Clone(v), ownKey); len(kept) == 0 {
+			delete(h, "X-Api-Key")
+		} else {
+			h["X-Api-Key"] = kept
+		}
+	}
+	if h["Authorization"] == nil {
+		return
+	}
+	for _, p := range g.provers {
+		if p.Name() == sessionProver || p.Name() == account.ByCertificate {
+			continue
+		}
+		if p.Name() == account.ByBasic {
+			// Asking again may cost a hash; whose scheme it is does not.
+			if basicScheme(h.Get("Authorization")) {
+				delete(h, "Authorization")
+				return
+			}
+			continue
+		}
+		if _, err := p.Prove(r); !errors.Is(err, merlon.ErrNoProof) && !onlyKeyField(r) {
+			delete(h, "Authorization")
+			return
+		}
+	}
+}
+
+// ownKey reports whether a field's value is a key of ours.
+func ownKey(v string) bool { return strings.HasPrefix(strings.TrimSpace(v), "mk_") }
+
+// onlyKeyField reports that the key came in X-API-Key, so that Authorization
+// is somebody else's.
+func onlyKeyField(r *merlon.Request) bool {
+	_, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return slices.ContainsFunc(r.Header["X-Api-Key"], ownKey) && !ownKey(rest)
+}
+
+// stripCookies removes every cookie of Merlon's own.
+func stripCookies(h http.Header) {
+	fields := h["Cookie"]
+	if !slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, session.Cookie) }) {
+		return
+	}
+	kept := make([]string, 0, len(fields))
+	for _, field := range fields {
+		var parts []string
+		for part := range strings.SplitSeq(field, ";") {
+			name, _, _ := strings.Cut(strings.Trim(part, " \t"), "=")
+			if name != session.Cookie && !strings.HasPrefix(name, session.Cookie+"-") {
+				parts = append(parts, part)
+			}
+		}
+		if rest := strings.TrimLeft(strings.Join(parts, ";"), " \t"); rest != "" {
+			kept = append(kept, rest)
+		}
+	}
+	if len(kept) == 0 {
+		delete(h, "Cookie")
+		return
+	}
+	h["Cookie"] = kept
+}
