@@ -24,12 +24,24 @@ type known struct {
 	key, val string
 }
 
+// is reports whether this is the value.
+func (k *known) is(class int, key, val string) bool {
+	return k.class == class && k.val == val && k.key == key
+}
+
 // A place is where a value is, or may be kept.
 type place struct {
-	hit  bool
-	slot int // negative: nowhere
+	hit  *known // nil if the value is not known
+	slot int    // negative: nowhere
 	tag  uint32
 }
+
+// recent is what a transaction found last at each position of a message: most
+// of a request is as it was in the one before. It points to what the cache
+// holds, so that it needs no room and no hash.
+type recent [1 << 8]*known
+
+func (r *recent) at(class, position int) **known { return &r[(class*31+position)%len(r)] }
 
 var seed = maphash.MakeSeed()
 
@@ -47,8 +59,8 @@ func (c *cache) find(class int, key, val string) place {
 		if c.tags[slot].Load() != tag {
 			continue
 		}
-		if k := c.slots[slot].Load(); k != nil && k.class == class && k.val == val && k.key == key {
-			return place{hit: true}
+		if k := c.slots[slot].Load(); k != nil && k.is(class, key, val) {
+			return place{hit: k}
 		}
 	}
 	return place{slot: n, tag: tag}

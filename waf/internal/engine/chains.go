@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"math/bits"
 
 	"github.com/merlon-dev/merlon/waf/internal/match"
@@ -15,33 +16,32 @@ var added = func() (b match.ByteSet) {
 }()
 
 // follow asks the triggers of all chains that may make something of the value.
+//
+// Most chains leave most values as they are, but for the case of letters. For
+// these nothing is worked out: the value is searched for the literals of all of
+// them at once, and those of their other triggers are asked that it may meet.
 func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v seclang.Variable, key string) {
-	have := reach(&t.versions[0])
-	t.live = t.live[:0]
+	val := t.versions[0].text
+	m := cl.marks(val, p)
 	scan := uint64(0) // versions that may have literals
-	note := func(i int) {
-		ch := &cl.chains[i]
-		if t.hopeless(ch, p, &have) {
-			return
-		}
-		version := t.node(ch.node).version
-		words := ch.words.Meets(&t.versions[version].folded)
-		if len(ch.every) > 0 || words && ch.direct(version) {
-			t.live = append(t.live, int32(i))
-		}
-		if words && !ch.direct(version) {
-			scan |= 1 << min(version, 63)
-		}
+	if m.may&^m.changed&cl.wordy != 0 {
+		scan = 1
 	}
-	for may := cl.may(t.versions[0].text, p); may != 0; may &= may - 1 {
-		note(bits.TrailingZeros64(may))
-	}
-	for i := 64; i < len(cl.chains); i++ {
-		note(i)
-	}
+	t.live = t.live[:0]
+	scan |= t.rework(cl, m.may&m.changed, p)
 	for i := range t.versions {
 		if scan&(1<<min(i, 63)) != 0 {
 			t.scan(s, n, int32(i), v, key)
+		}
+	}
+	for asks := m.asks; asks != 0; asks &= asks - 1 {
+		if a := &cl.asks[bits.TrailingZeros64(asks)]; m.changed&(1<<a.chain) == 0 {
+			t.ask(a.check, 0, a.node, v, key)
+		}
+	}
+	for i := 64; i < len(cl.asks); i++ {
+		if a := &cl.asks[i]; m.changed&(1<<a.chain) == 0 {
+			t.ask(a.check, 0, a.node, v, key)
 		}
 	}
 	for _, i := range t.live {
@@ -58,29 +58,41 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 	}
 }
 
+// rework works out what chains make of the value, notes those whose triggers
+// are to be asked, and returns the versions that may have literals.
+func (t *transaction) rework(cl *class, may uint64, p *match.ByteSet) (scan uint64) {
+	have := reach(&t.versions[0])
+	note := func(i int) {
+		ch := &cl.chains[i]
+		if t.hopeless(ch, p, &have) {
+			return
+		}
+		version := t.node(ch.node).version
+		words := ch.words.Meets(&t.versions[version].folded)
+		if len(ch.every) > 0 || words && ch.direct(version) {
+			t.live = append(t.live, int32(i))
+		}
+		if words && !ch.direct(version) {
+			scan |= 1 << min(version, 63)
+		}
+	}
+	for i := range cl.groups {
+		if g := &cl.groups[i]; may&g.chains != 0 && (g.tooShort(t.versions[0].text, p) || t.hopeless(&g.chain, p, &have)) {
+			may &^= g.chains
+		}
+	}
+	for ; may != 0; may &= may - 1 {
+		note(bits.TrailingZeros64(may))
+	}
+	for i := 64; i < len(cl.chains); i++ {
+		note(i)
+	}
+	return scan
+}
+
 // direct reports whether a chain's triggers with literals are asked at once:
 // so few that searching a text that only they see would cost more.
 func (ch *chain) direct(version int32) bool { return version > 0 && len(ch.wordy) <= 2 }
-
-// may returns the chains that wait for a byte of the value.
-func (cl *class) may(val string, p *match.ByteSet) uint64 {
-	may := cl.base
-	if high(p) {
-		may |= cl.high
-	}
-	if len(val) <= 64 {
-		for i := range len(val) {
-			may |= cl.bytes[val[i]]
-		}
-		return may
-	}
-	for i, word := range p {
-		for ; word != 0; word &= word - 1 {
-			may |= cl.bytes[64*i+bits.TrailingZeros64(word)]
-		}
-	}
-	return may
-}
 
 // high reports whether a text of some bytes has any that is not ASCII.
 func high(p *match.ByteSet) bool { return p[2]|p[3] != 0 }
@@ -101,27 +113,36 @@ func reach(v *version) match.ByteSet {
 // last step that changes everything has made.
 func (t *transaction) hopeless(ch *chain, p, have *match.ByteSet) bool {
 	if ch.cut == 0 {
-		return !p.Meets(&ch.rest) && !(ch.lower && high(p)) && !ch.possible(have)
+		return !p.Meets(&ch.rest) && !(ch.lower && high(p)) && !ch.possible(have, ch.longest(&t.versions[0]))
 	}
 	made := &t.versions[t.node(ch.cut).version]
 	if made.bytes.Meets(&ch.rest) || ch.lower && high(&made.bytes) {
 		return false
 	}
 	then := reach(made)
-	return !ch.possible(&then)
+	return !ch.possible(&then, ch.longest(made))
 }
 
-// possible reports whether a text of some bytes may have all that a trigger
-// needs.
-func (ch *chain) possible(have *match.ByteSet) bool {
-	if !ch.clues.Meets(have) {
+// longest is how long a text can be that the rest of a chain makes of another
+// by taking bytes away.
+func (ch *chain) longest(v *version) int {
+	if high(&v.bytes) { // what is not UTF-8 may become longer
+		return math.MaxInt
+	}
+	return len(v.text) + ch.depth
+}
+
+// possible reports whether a text of some bytes, and not longer than that, may
+// have all that a trigger needs.
+func (ch *chain) possible(have *match.ByteSet, longest int) bool {
+	if longest < ch.least || !ch.clues.Meets(have) {
 		return false
 	}
 	if len(ch.all) > 8 {
 		return true
 	}
 	for _, c := range ch.all {
-		if c.clue.Meets(have) && c.meets(have) {
+		if longest >= c.least && c.clue.Meets(have) && c.meets(have) {
 			return true
 		}
 	}

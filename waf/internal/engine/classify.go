@@ -2,6 +2,8 @@ package engine
 
 import (
 	"net/http"
+	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -134,7 +136,7 @@ func (f *folder) readsOthers(r *rule, writers [][]int) bool {
 			if g.Var != seclang.TX {
 				continue
 			}
-			if g.Regex != nil && f.wild || slices.ContainsFunc(g.slots, by) {
+			if g.Regex != nil && f.mayMake(g.Regex, r) || slices.ContainsFunc(g.slots, by) {
 				return true
 			}
 		}
@@ -146,6 +148,28 @@ func (f *folder) readsOthers(r *rule, writers [][]int) bool {
 		}
 	}
 	return false
+}
+
+// mayMake reports whether a rule other than r may set a TX name that is not
+// known beforehand and that a pattern chooses.
+func (f *folder) mayMake(pattern *regexp.Regexp, r *rule) bool {
+	return slices.ContainsFunc(f.e.rules, func(o *rule) bool {
+		return o != r && o.kept && slices.ContainsFunc(o.links, func(l *link) bool {
+			return slices.ContainsFunc(l.sets, func(s setVar) bool { return s.slot < 0 && mayChoose(pattern, s.prefix) })
+		})
+	})
+}
+
+// mayChoose reports whether a pattern may match a text that begins with a
+// prefix in lower case.
+func mayChoose(pattern *regexp.Regexp, prefix string) bool {
+	tree, err := syntax.Parse(pattern.String(), syntax.Perl)
+	if err != nil || tree.Op != syntax.OpConcat || len(tree.Sub) < 2 || tree.Sub[0].Op != syntax.OpBeginText || tree.Sub[1].Op != syntax.OpLiteral {
+		return true
+	}
+	begins := strings.ToLower(string(tree.Sub[1].Rune))
+	n := min(len(begins), len(prefix))
+	return begins[:n] == prefix[:n]
 }
 
 // separable reports whether a rule fires on a set of values if and only if it

@@ -12,15 +12,17 @@ type screening struct {
 	candidates []uint64
 	dirty      bool
 
-	scanner  [2]*match.Scanner
+	scanner  [2]*match.Scanner                 // by side
 	memo     []memo                            // what a node of the tree makes of the value
 	applied  [2 * keptVersions][keptSteps]memo // what steps made of versions, as they are and in lower case
 	spare    memo
 	live     []int32 // chains of the value under which triggers are to be asked
 	versions []version
-	turn     uint32   // of the value
-	mark     uint32   // of the version
-	seen     []uint32 // the version that a check has been asked about, by check
+	low      string    // the value's key in lower case
+	turn     uint32    // of the value
+	recent   [2]recent // by side
+	mark     uint32    // of the version
+	seen     []uint32  // the version that a check has been asked about, by check
 	request  uint32
 	probed   []uint32 // the request in which a rule has been tried, by rule
 	cross    bool     // the verdict about the value depends on more than the value
@@ -58,17 +60,14 @@ func (s *screening) forget() {
 		clear(s.probed)
 		s.request = 0
 	}
-	s.spare = memo{}
+	s.spare, s.low = memo{}, ""
 	s.versions = s.versions[:0]
 }
 
 // screen finds the candidates among the rules of a screen.
 func (t *transaction) screen(s *screen) {
 	t.request++
-	t.phase = 2
-	if s == t.engine.outbound {
-		t.phase = 4
-	}
+	t.phase = 2 + 2*s.side
 	asSent := t.scalar[seclang.RequestURI] == t.scalar[seclang.RequestURIRaw]
 	for _, v := range s.singles {
 		n := s.variable[v]
@@ -78,14 +77,14 @@ func (t *transaction) screen(s *screen) {
 			}
 			n = s.uri
 		}
-		t.lookAt(s, n, v, "", t.scalar[v])
+		t.lookAt(s, n, v, 0, "", "", t.scalar[v])
 	}
 	for _, v := range collections {
 		c, n, fields := s.variable[v], s.names[v], s.fields[v]
 		if c == 0 && n == 0 && fields == nil || !t.has(v) {
 			continue
 		}
-		for _, it := range t.items[t.span[v].from:t.span[v].to] {
+		for i, it := range t.items[t.span[v].from:t.span[v].to] {
 			of := c
 			if fields != nil {
 				if f, ok := fields[it.low]; ok {
@@ -93,10 +92,10 @@ func (t *transaction) screen(s *screen) {
 				}
 			}
 			if of > 0 {
-				t.lookAt(s, of, v, it.key, it.val)
+				t.lookAt(s, of, v, i, it.key, it.low, it.val)
 			}
 			if n > 0 {
-				t.lookAt(s, n, v, it.key, it.key)
+				t.lookAt(s, n, v, i, it.key, it.low, it.key)
 			}
 		}
 	}
@@ -111,19 +110,25 @@ var collections = []seclang.Variable{
 	seclang.MultipartFilename, seclang.MultipartName, seclang.MultipartPartHeaders, seclang.XML, seclang.ResponseHeaders,
 }
 
-// lookAt screens one value.
-func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, key, val string) {
+// lookAt screens one value, the one at a position of its variable, under a key
+// that is low in lower case.
+func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, position int, key, low, val string) {
 	cl := &s.classes[n]
 	of := "" // the key, where it matters
 	if cl.keyed {
 		of = key
 	}
+	last := t.recent[s.side].at(n, position)
+	if k := *last; k != nil && k.is(n, of, val) {
+		return
+	}
 	place := s.cache.find(n, of, val)
-	if place.hit {
+	if place.hit != nil {
+		*last = place.hit
 		return
 	}
 	t.turn++
-	t.cross = false
+	t.cross, t.low = false, low
 	t.versions = t.versions[:0]
 	p := match.Presence(val)
 	t.addVersion(val, p)
@@ -153,12 +158,18 @@ func (t *transaction) node(n int) *memo {
 	}
 	parent := t.node(nd.parent)
 	from := &t.versions[parent.version]
-	if !nd.step.Always && !from.bytes.Meets(&nd.step.Changes) {
+	if keeps(nd.step, from) {
 		*m = memo{turn: t.turn, version: parent.version, lower: parent.lower || nd.step.Folds}
 		return m
 	}
 	*m = *t.apply(nd, parent)
 	return m
+}
+
+// keeps reports whether a step is known to leave a text as it is, but for the
+// case of letters.
+func keeps(s step, v *version) bool {
+	return !s.Always && (!v.bytes.Meets(&s.Changes) || s.Keeps != nil && s.Keeps(v.text))
 }
 
 // apply runs a step on what the steps before it made, unless another chain has
@@ -240,18 +251,15 @@ func (t *transaction) lowerASCII(s string) string {
 
 // scan looks for the literals of all triggers in one version of the value.
 func (t *transaction) scan(s *screen, n int, version int32, v seclang.Variable, key string) {
-	which := 0
-	if s == t.engine.outbound {
-		which = 1
+	if t.scanner[s.side] == nil {
+		t.scanner[s.side] = s.automaton.NewScanner()
 	}
-	if t.scanner[which] == nil {
-		t.scanner[which] = s.automaton.NewScanner()
-	}
+	sc := t.scanner[s.side]
 	raw := t.versions[version].text
 	folded := match.Fold(raw)
-	t.refer(s, s.automaton.Scan(t.scanner[which], folded), n, version, v, key)
+	t.refer(s, s.automaton.Scan(sc, folded), n, version, v, key)
 	if !same(folded, raw) {
-		t.refer(s, s.automaton.Scan(t.scanner[which], raw), n, version, v, key)
+		t.refer(s, s.automaton.Scan(sc, raw), n, version, v, key)
 	}
 }
 
@@ -271,13 +279,10 @@ func (t *transaction) refer(s *screen, found []int32, n int, version int32, v se
 // ask evaluates a trigger on one value.
 func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable, key string) {
 	ver := &t.versions[version]
-	if t.seen[c.index] == ver.mark {
+	if t.seen[c.index] == ver.mark || len(ver.text) < c.least || !c.meets(&ver.folded) {
 		return
 	}
-	if !c.meets(&ver.folded) {
-		return
-	}
-	if c.keyed && !t.chosen(c, v, key) {
+	if c.keyed && !t.chosen(c, v) {
 		return
 	}
 	if !c.link.MultiMatch || !ver.bytes.Meets(&upper) {
@@ -289,9 +294,9 @@ func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable,
 	t.triggered(c, v, key)
 }
 
-// chosen reports whether one of a trigger's targets means a key.
-func (t *transaction) chosen(c *check, v seclang.Variable, key string) bool {
-	low := t.engine.lowered(key)
+// chosen reports whether one of a trigger's targets means the value's key.
+func (t *transaction) chosen(c *check, v seclang.Variable) bool {
+	low := t.low
 	for i := range c.targets {
 		g := &c.targets[i]
 		if !covers(g.Var, v) {

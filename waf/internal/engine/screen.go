@@ -13,6 +13,7 @@ import (
 // by the class of values that they look at and by the transformations that
 // they want, so that each value is transformed and searched once for all.
 type screen struct {
+	side     int // 0: of requests, 1: of answers
 	classes  []class
 	variable [numVariables]int            // class of a variable's values; 0 if no trigger looks at them
 	names    [numVariables]int            // class of a keyed variable's keys
@@ -31,11 +32,47 @@ type class struct {
 	chains []chain
 	keyed  bool // some triggers look at the values of some keys only
 
-	// Which of the first 64 chains may make something of a value: those in
-	// base, and those of each byte in it. Further chains always may.
-	base  uint64
-	bytes [256]uint64
+	// What is known of the first 64 chains and asks from the bytes that a value
+	// has: the marks in base, and those of each byte in it. Of further ones
+	// nothing is known.
+	base  marks
+	bytes [256]marks
 	high  uint64 // chains that may if any byte is not ASCII
+	wordy uint64 // chains with literals
+
+	asks    []ask    // of chains that leave the value as it is
+	keepers []keeper // steps that leave most values as they are
+	groups  []group
+}
+
+// marks are sets of a class's chains and asks.
+type marks struct {
+	may     uint64 // chains that may make something that a trigger accepts
+	changed uint64 // chains that may make something else of the value
+	asks    uint64 // asks that may be answered with yes
+}
+
+// An ask is a trigger without literals under one of its chains.
+type ask struct {
+	check *check
+	node  int
+	chain int
+}
+
+// A keeper is a step that knows which values it leaves as they are, and the
+// chains that it is in.
+type keeper struct {
+	step   step
+	chains uint64
+}
+
+// A group is chains that begin with the same steps up to one that changes
+// whatever it gets, taken for one chain.
+type group struct {
+	chain
+	chains uint64
+	decode bool          // the step is base64Decode, and those after it are narrowing
+	before match.ByteSet // bytes that the steps before it change, but for white space that they remove
 }
 
 // A chain is a node of the tree of transformations, and the triggers that
@@ -50,6 +87,8 @@ type chain struct {
 	rest  match.ByteSet // bytes without any of which the steps after it only take bytes away
 	lower bool          // one of these steps makes letters lower-case, of which some become ASCII
 	all   []*check      // every trigger of the chain
+	least int           // bytes that every value has that any trigger accepts
+	depth int           // number of steps, each of which may add a byte
 }
 
 // A check is a trigger.
@@ -60,6 +99,7 @@ type check struct {
 	first   bool // the trigger is the rule's first condition
 	needs   []match.ByteSet
 	clue    match.ByteSet // one of needs, or a byte of each literal: what is rarest
+	least   int           // bytes that a value has that is accepted
 	keyed   bool          // it looks at some keys only
 	bytes   bool
 	targets []target // without counts
@@ -83,7 +123,7 @@ type builder struct {
 }
 
 func (e *Engine) newScreen(phases ...int) *screen {
-	s := &screen{classes: make([]class, 2), uri: 1}
+	s := &screen{side: phases[0] / 3, classes: make([]class, 2), uri: 1}
 	b := &builder{e: e, s: s, last: phases[len(phases)-1], numbers: map[string]int{}}
 	var triggers []*check
 	for _, phase := range phases {
@@ -159,7 +199,7 @@ func (b *builder) trigger(r *rule) *check {
 	}
 	l := r.links[best]
 	req := requirement(l)
-	c := &check{index: b.e.checks, rule: r, link: l, first: best == 0, needs: req.Needs, bytes: req.Bytes, targets: l.targets}
+	c := &check{index: b.e.checks, rule: r, link: l, first: best == 0, needs: req.Needs, bytes: req.Bytes, least: req.Least, targets: l.targets}
 	c.keyed = slices.ContainsFunc(l.targets, func(g target) bool { return g.Key != "" || g.Regex != nil || len(g.Except) > 0 })
 	b.e.checks++
 	return c
@@ -362,8 +402,7 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 		cl.chains = append(cl.chains, b.newChain(node))
 	}
 	cl.keyed = cl.keyed || c.keyed && !b.field(cl)
-	cl.chains[i].clues.Or(&c.clue)
-	cl.chains[i].all = append(cl.chains[i].all, c)
+	cl.chains[i].add(c)
 	if literal {
 		cl.chains[i].words.Or(&c.clue)
 		cl.chains[i].wordy = append(cl.chains[i].wordy, c)
@@ -372,8 +411,20 @@ func (b *builder) enter(cl *class, node int, c *check, literal bool) {
 	}
 }
 
+// add enters a trigger among all of a chain.
+func (ch *chain) add(c *check) {
+	if len(ch.all) == 0 || c.least < ch.least {
+		ch.least = c.least
+	}
+	ch.clues.Or(&c.clue)
+	ch.all = append(ch.all, c)
+}
+
 func (b *builder) newChain(node int) chain {
 	ch := chain{node: node}
+	for n := node; n > 0; n = b.e.nodes[n].parent {
+		ch.depth++
+	}
 	for n := node; n > 0; n = b.e.nodes[n].parent {
 		if b.e.nodes[n].step.Always {
 			ch.cut = n
@@ -454,26 +505,4 @@ func (b *builder) field(cl *class) bool {
 		}
 	}
 	return false
-}
-
-// seal notes which bytes each chain waits for.
-func (b *builder) seal(cl *class) {
-	for i := range min(len(cl.chains), 64) {
-		ch := &cl.chains[i]
-		bit := uint64(1) << i
-		if ch.cut > 0 || ch.clues.Meets(&added) {
-			cl.base |= bit
-		}
-		for c := range 256 {
-			if ch.clues.Has(byte(c)) || ch.rest.Has(byte(c)) {
-				cl.bytes[c] |= bit
-				if c >= 0x80 {
-					cl.high |= bit
-				}
-			}
-		}
-		if ch.lower {
-			cl.high |= bit
-		}
-	}
 }

@@ -29,6 +29,11 @@ func (b *ByteSet) Or(o *ByteSet) {
 	b[3] |= o[3]
 }
 
+// Without returns the bytes of the set that are not in o.
+func (b ByteSet) Without(o *ByteSet) ByteSet {
+	return ByteSet{b[0] &^ o[0], b[1] &^ o[1], b[2] &^ o[2], b[3] &^ o[3]}
+}
+
 // letters are the ASCII letters from A on, as they stand in the second word of
 // a ByteSet; the small ones stand 32 bits higher.
 const letters = 0x07FFFFFE

@@ -173,3 +173,33 @@ func (b *ByteSet) addUTF8(lo, hi rune) {
 		b.Add('k')
 	}
 }
+
+// maxLeast bounds what least says, so that repetitions in repetitions cannot
+// make it overflow.
+const maxLeast = 1 << 16
+
+// least is how many characters every match has at least, each of which is a
+// byte or more.
+func least(n *syntax.Regexp) int {
+	sum := 0
+	switch n.Op {
+	case syntax.OpLiteral:
+		sum = len(n.Rune)
+	case syntax.OpCharClass, syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		sum = 1
+	case syntax.OpCapture, syntax.OpPlus:
+		sum = least(n.Sub[0])
+	case syntax.OpRepeat:
+		sum = n.Min * least(n.Sub[0])
+	case syntax.OpConcat:
+		for _, sub := range n.Sub {
+			sum = min(sum+least(sub), maxLeast)
+		}
+	case syntax.OpAlternate:
+		sum = least(n.Sub[0])
+		for _, sub := range n.Sub[1:] {
+			sum = min(sum, least(sub))
+		}
+	}
+	return min(sum, maxLeast)
+}

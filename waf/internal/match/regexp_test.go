@@ -67,6 +67,9 @@ func (s *subject) check(t testing.TB, text string) bool {
 			t.Fatalf("%q matches %q, which has none of %q", s.expr, text, req.Literals)
 		}
 	}
+	if len(text) < req.Least {
+		t.Fatalf("%q matches %q, which has less than %d bytes", s.expr, text, req.Least)
+	}
 	for _, in := range []string{text, folded} {
 		have := match.Presence(in)
 		for _, need := range req.Needs {

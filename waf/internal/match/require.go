@@ -16,6 +16,9 @@ type Requirement struct {
 	// a byte of each of these sets, before and after folding. The sets hold both
 	// cases of a letter or none.
 	Needs []ByteSet
+	// Least is how many bytes every text that is matched has at least. Folding
+	// may leave fewer of them.
+	Least int
 	// Bytes: the pattern reads bytes, so the Literals must be looked for in the
 	// text as it is. Folding could take two bytes of it for a letter.
 	Bytes bool
@@ -45,6 +48,7 @@ func requirement(tree *syntax.Regexp, bytes bool) Requirement {
 	return Requirement{
 		Literals: lits,
 		Needs:    d.needed(tree),
+		Least:    least(tree),
 		Bytes:    bytes,
 	}
 }

@@ -89,6 +89,20 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+func TestLeast(t *testing.T) {
+	for expr, want := range map[string]int{
+		``: 0, `a`: 1, `^abc$`: 3, `(?i)straße`: 6, `ab|c`: 1, `(?:ab|cde)+f`: 3, `a{3,}b?`: 3, `a*`: 0, `.+x`: 2,
+	} {
+		r, err := match.Compile(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Required().Least; got != want {
+			t.Errorf("%q: %d, want %d", expr, got, want)
+		}
+	}
+}
+
 // Of the Core Rule Set nearly every pattern requires something.
 func TestCoreRuleSetRequires(t *testing.T) {
 	literals, something := 0, 0

@@ -84,6 +84,22 @@ func commentEnd(s string, i int) (int, bool) {
 	return i, false
 }
 
+// noComments: nothing that starts or ends a comment, as removeComments and
+// removeCommentsChar know them.
+func noComments(s string) bool {
+	for i := range len(s) {
+		switch s[i] {
+		case '*', '#':
+			return false
+		case '-':
+			if i > 0 && s[i-1] == '-' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // removeCommentsChar removes what starts and ends comments.
 func removeCommentsChar(a *Arena, s string) (string, bool) {
 	d := a.room(len(s))

@@ -1,6 +1,9 @@
 package transform
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // normalisePath resolves "//", "." and "..". "." becomes empty, "/" becomes
 // "//", and a path that ended with a slash ends with one again.
@@ -19,6 +22,22 @@ func normalisePathWin(a *Arena, s string) (string, bool) {
 	}
 	d := clean(a.room(len(s)+1), s, '\\')
 	return a.end(dropTrails(dropStream(d)), s)
+}
+
+// oneName: a path of one name, which does not mean its own folder.
+func oneName(s string) bool { return s != "." && strings.IndexByte(s, '/') < 0 }
+
+// oneNameWin is oneName for Windows, without anything to cut.
+func oneNameWin(s string) bool {
+	if s == "" || s[len(s)-1] == '.' || s[len(s)-1] == ' ' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c == '/' || c == '\\' || c == ':' {
+			return false
+		}
+	}
+	return true
 }
 
 // clean appends the clean form of s to d, which is empty. other is a second

@@ -105,6 +105,20 @@ func removeSpaces(d []byte, s string) []byte {
 
 // compressWhitespace makes one space of each run of white space: ASCII's, and
 // U+0085 and U+00A0 in UTF-8, and the byte A0 on its own.
+// singleSpaces: no white space but spaces that stand alone, nothing that might
+// be read as one.
+func singleSpaces(s string) bool {
+	spaced := false
+	for i := range len(s) {
+		c := s[i]
+		if c >= utf8.RuneSelf || isSpace(c) && (c != ' ' || spaced) {
+			return false
+		}
+		spaced = c == ' '
+	}
+	return true
+}
+
 func compressWhitespace(a *Arena, s string) (string, bool) {
 	d := a.room(len(s))[:len(s)]
 	n, in := 0, false
@@ -178,6 +192,29 @@ func cmdLine(a *Arena, s string) (string, bool) {
 		spaced = false
 	}
 	return a.end(d[:n], s)
+}
+
+// cmdLineKeeps: nothing is dropped, and each space stands alone.
+func cmdLineKeeps(s string) bool {
+	spaced := false
+	for i := range len(s) {
+		switch cmdBytes[s[i]] {
+		case drop:
+			return false
+		case space:
+			if s[i] != ' ' || spaced {
+				return false
+			}
+			spaced = true
+			continue
+		case slash:
+			if spaced {
+				return false
+			}
+		}
+		spaced = false
+	}
+	return true
 }
 
 func trim(a *Arena, s string) (string, bool) {

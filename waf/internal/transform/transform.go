@@ -26,6 +26,10 @@ type Transformation struct {
 	// Changes are the bytes without any of which a value stays as it is, and
 	// is not reported, unless Always or Folds says otherwise.
 	Changes match.ByteSet
+	// Keeps, if there is one, knows some of the values with bytes of Changes
+	// that stay as they are all the same, and are not reported but for what
+	// Folds says. It takes no account of the case of ASCII letters.
+	Keeps func(s string) bool
 	// Folds: besides, ASCII letters in upper case become lower case.
 	Folds bool
 	// Always: Apply reports a change, or may make one, whatever the value
@@ -60,8 +64,8 @@ var all = []Transformation{
 	always("base64Decode", base64Decode),
 	always("base64DecodeExt", base64DecodeExt),
 	always("base64Encode", base64Encode),
-	{Name: "cmdLine", Apply: cmdLine, Changes: setOf("\"'\\^ ,;\t\r\n"), Folds: true},
-	{Name: "compressWhitespace", Apply: compressWhitespace, Changes: setOf(spaces + "\x85\xa0")},
+	{Name: "cmdLine", Apply: cmdLine, Changes: setOf("\"'\\^ ,;\t\r\n"), Keeps: cmdLineKeeps, Folds: true},
+	{Name: "compressWhitespace", Apply: compressWhitespace, Changes: setOf(spaces + "\x85\xa0"), Keeps: singleSpaces},
 	{Name: "cssDecode", Apply: cssDecode, Changes: setOf("\\")},
 	{Name: "escapeSeqDecode", Apply: escapeSeqDecode, Changes: setOf("\\")},
 	always("hexDecode", hexDecode),
@@ -72,10 +76,10 @@ var all = []Transformation{
 	{Name: "lowercase", Apply: lowercase, Changes: setIf(notASCII), Folds: true},
 	always("md5", md5Sum),
 	{Name: "none", Apply: none},
-	{Name: "normalisePath", Apply: normalisePath, Changes: setOf("/.")},
-	{Name: "normalisePathWin", Apply: normalisePathWin, Changes: setOf("/\\.: ")},
-	{Name: "removeComments", Apply: removeComments, Changes: setOf("*-#")},
-	{Name: "removeCommentsChar", Apply: removeCommentsChar, Changes: setOf("*-#")},
+	{Name: "normalisePath", Apply: normalisePath, Changes: setOf("/."), Keeps: oneName},
+	{Name: "normalisePathWin", Apply: normalisePathWin, Changes: setOf("/\\.: "), Keeps: oneNameWin},
+	{Name: "removeComments", Apply: removeComments, Changes: setOf("*-#"), Keeps: noComments},
+	{Name: "removeCommentsChar", Apply: removeCommentsChar, Changes: setOf("*-#"), Keeps: noComments},
 	{Name: "removeNulls", Apply: removeNulls, Changes: setOf("\x00")},
 	{Name: "removeWhitespace", Apply: removeWhitespace, Changes: setIf(func(c byte) bool { return isSpace(c) || notASCII(c) })},
 	{Name: "replaceComments", Apply: replaceComments, Changes: setOf("*")},
