@@ -243,6 +243,40 @@ func TestServerThatIsGone(t *testing.T) {
 	})
 }
 
+// A watch that lost its server says so, or hears of what ends when it is back.
+func TestWatchSurvivesItsServer(t *testing.T) {
+	srv, at := onSocket(t)
+	store := redis.NewSessions(dial(t, at))
+	told := make(chan session.Hash, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { // as the manager does
+		for ctx.Err() == nil {
+			_ = store.Watch(ctx, func() {}, func(hashes []session.Hash) { told <- hashes[0] })
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	hears := func() bool {
+		s := sessiontest.New("ann", time.Now())
+		if _, err := store.Put(t.Context(), s, 10); err != nil {
+			return false
+		}
+		if _, err := store.End(t.Context(), session.Where{Account: "ann"}); err != nil {
+			return false
+		}
+		select {
+		case <-told:
+			return true
+		case <-time.After(200 * time.Millisecond):
+			return false
+		}
+	}
+	eventually(t, "at first", hears)
+	srv.kill()
+	srv.run(t)
+	eventually(t, "after a restart", hears)
+}
+
 func unavailable(t *testing.T, why string, err error) {
 	t.Helper()
 	if e, ok := errors.AsType[*session.Error](err); !ok || e.Reason != session.Unavailable {
