@@ -26,14 +26,8 @@ func (i *issuer) read(r *raw, now time.Time) (*Claims, error) {
 	if !slices.ContainsFunc(c.Audience, func(a string) bool { return slices.Contains(i.audience, a) }) {
 		return nil, refuse(TokenAudience, "is for %q", c.Audience)
 	}
-	texts := map[string]*string{"sub": &c.Subject, "jti": &c.ID, "client_id": &c.Client, "sid": &c.Session}
-	for name, p := range texts {
-		if *p, err = m.text(name); err != nil {
-			return fail(err)
-		}
-		if m.has(name) && *p == "" {
-			return fail(errEmpty(name))
-		}
+	if err := c.readNames(m); err != nil {
+		return fail(err)
 	}
 	if i.claims.name != "" {
 		if c.Name, err = m.text(i.claims.name); err != nil {
@@ -61,6 +55,21 @@ func (i *issuer) read(r *raw, now time.Time) (*Claims, error) {
 		return nil, &Error{Why: TokenBinding, Err: err}
 	}
 	return c, nil
+}
+
+// readNames reads who and what a token is about.
+func (c *Claims) readNames(m members) (err error) {
+	for name, p := range map[string]*string{
+		"sub": &c.Subject, "jti": &c.ID, "client_id": &c.Client, "sid": &c.Session,
+	} {
+		if *p, err = m.text(name); err != nil {
+			return err
+		}
+		if m.has(name) && *p == "" {
+			return errEmpty(name)
+		}
+	}
+	return nil
 }
 
 // readTimes reads and judges the times of a token. Each may be off by as much
@@ -151,11 +160,13 @@ func (i *issuer) identity(c *Claims) merlon.Identity {
 	if id.Name == "" {
 		id.Name = id.Subject
 	}
+	// Shared by all requests with the token: whoever appends gets a copy.
+	id.Methods, id.Scopes = slices.Clip(id.Methods), slices.Clip(id.Scopes)
 	return id
 }
 
 func sorted(s []string) []string {
 	s = slices.Clone(s)
 	slices.Sort(s)
-	return slices.Compact(s)
+	return slices.Clip(slices.Compact(s))
 }

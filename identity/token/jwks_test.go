@@ -157,7 +157,7 @@ func TestUnknownKid(t *testing.T) {
 
 // Trap 55: what was fetched is good while the issuer is away, but not for ever.
 func TestOutage(t *testing.T) {
-	w := newWorld(t, func(c *token.Config) { c.Trusted[0].MaxAge = time.Hour })
+	w := newWorld(t, func(c *token.Config) { c.Issuers[0].MaxAge = time.Hour })
 	if _, err := verify(w.Service, w.good("ES256")); err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func ed25519Server(t *testing.T) (*httptest.Server, *int) {
 // Trap 55: a configured URL does not lead inside, whatever its name resolves
 // to, unless the operator says that it may.
 func TestPrivateIssuer(t *testing.T) {
-	w := newWorld(t, func(c *token.Config) { c.Trusted[0].Private = false })
+	w := newWorld(t, func(c *token.Config) { c.Issuers[0].Private = false })
 	_, err := verify(w.Service, w.good("ES256"))
 	if reason(t, err) != token.TokenUnavailable || !strings.Contains(err.Error(), "private") || w.hits.Load() > 0 {
 		t.Errorf("got %v after %d requests", err, w.hits.Load())
@@ -283,7 +283,7 @@ func TestDiscovery(t *testing.T) {
 			t.Cleanup(srv.Close)
 			url = srv.URL
 			w := newWorld(t, func(cfg *token.Config) {
-				cfg.Trusted[0].Issuer, cfg.Trusted[0].JWKS = url+"/realm", ""
+				cfg.Issuers[0].Issuer, cfg.Issuers[0].JWKS = url+"/realm", ""
 			})
 			tok := mint("ES256", pair()["ES256"], header("ES256", nil), w.claims(map[string]any{"iss": url + "/realm"}))
 			if _, err := verify(w.Service, tok); reason(t, err) != c.want {
@@ -297,7 +297,7 @@ func TestSettings(t *testing.T) {
 	trusted := func(change func(*token.Issuer)) token.Config {
 		i := token.Issuer{Issuer: theirs, Audience: []string{"a"}}
 		change(&i)
-		return token.Config{Trusted: []token.Issuer{i}}
+		return token.Config{Issuers: []token.Issuer{i}}
 	}
 	for _, c := range []struct {
 		name   string
@@ -319,17 +319,17 @@ func TestSettings(t *testing.T) {
 		{"short absolute", token.Config{Refresh: token.RefreshConfig{Absolute: 10 * time.Minute}}, ""},
 		{"a minute of grace", token.Config{Refresh: token.RefreshConfig{Grace: time.Minute}}, "refresh.grace"},
 		{"cache", token.Config{Cache: 1}, "cache"},
-		{"no audience", trusted(func(i *token.Issuer) { i.Audience = nil }), "trusted[0].audience"},
-		{"empty audience", trusted(func(i *token.Issuer) { i.Audience = []string{""} }), "trusted[0].audience[0]"},
-		{"trap 55: keys over http", trusted(func(i *token.Issuer) { i.JWKS = "http://id.example.com/jwks" }), "trusted[0].jwks"},
-		{"trap 52: none", trusted(func(i *token.Issuer) { i.Algorithms = []string{"none"} }), "trusted[0].algorithms[0]"},
-		{"trap 52: HS256 of an issuer", trusted(func(i *token.Issuer) { i.Algorithms = []string{"ES256", "HS256"} }), "trusted[0].algorithms[1]"},
-		{"trap 53: DPoP proofs as tokens", trusted(func(i *token.Issuer) { i.Types = []string{"dpop+jwt"} }), "trusted[0].types[0]"},
-		{"trap 54: skew", trusted(func(i *token.Issuer) { i.Skew = 2 * time.Minute }), "trusted[0].skew"},
-		{"lifetime of an issuer", trusted(func(i *token.Issuer) { i.Lifetime = 48 * time.Hour }), "trusted[0].lifetime"},
-		{"method", trusted(func(i *token.Issuer) { i.Methods = map[string]string{"pwd": "certificate"} }), "trusted[0].methods.pwd"},
-		{"ca", trusted(func(i *token.Issuer) { i.CA = "/nowhere" }), "trusted[0].ca"},
-		{"ourselves", token.Config{Issuer: theirs, Trusted: []token.Issuer{{Issuer: theirs, Audience: []string{"a"}}}}, "must not be there twice"},
+		{"no audience", trusted(func(i *token.Issuer) { i.Audience = nil }), "issuers[0].audience"},
+		{"empty audience", trusted(func(i *token.Issuer) { i.Audience = []string{""} }), "issuers[0].audience[0]"},
+		{"trap 55: keys over http", trusted(func(i *token.Issuer) { i.JWKS = "http://id.example.com/jwks" }), "issuers[0].jwks"},
+		{"trap 52: none", trusted(func(i *token.Issuer) { i.Algorithms = []string{"none"} }), "issuers[0].algorithms[0]"},
+		{"trap 52: HS256 of an issuer", trusted(func(i *token.Issuer) { i.Algorithms = []string{"ES256", "HS256"} }), "issuers[0].algorithms[1]"},
+		{"trap 53: DPoP proofs as tokens", trusted(func(i *token.Issuer) { i.Types = []string{"dpop+jwt"} }), "issuers[0].types[0]"},
+		{"trap 54: skew", trusted(func(i *token.Issuer) { i.Skew = 2 * time.Minute }), "issuers[0].skew"},
+		{"lifetime of an issuer", trusted(func(i *token.Issuer) { i.Lifetime = 48 * time.Hour }), "issuers[0].lifetime"},
+		{"method", trusted(func(i *token.Issuer) { i.Methods = map[string]string{"pwd": "certificate"} }), "issuers[0].methods.pwd"},
+		{"ca", trusted(func(i *token.Issuer) { i.CA = "/nowhere" }), "issuers[0].ca"},
+		{"ourselves", token.Config{Issuer: theirs, Issuers: []token.Issuer{{Issuer: theirs, Audience: []string{"a"}}}}, "must not be there twice"},
 	} {
 		c.config.Algorithm = fallback(c.config.Algorithm, "EdDSA")
 		_, err := token.New(t.Context(), c.config, masterKey(t), token.NewMemory())
@@ -351,7 +351,7 @@ func TestOtherAlgorithms(t *testing.T) {
 	for alg, curve := range map[string]elliptic.Curve{"ES384": elliptic.P384(), "ES512": elliptic.P521()} {
 		key := ecKey(t, curve)
 		w := newWorld(t, func(c *token.Config) {
-			c.Trusted[0].Algorithms = []string{"RS384", "RS512", "PS384", "PS512", "ES384", "ES512"}
+			c.Issuers[0].Algorithms = []string{"RS384", "RS512", "PS384", "PS512", "ES384", "ES512"}
 		})
 		w.publish(t, keySet(
 			jose.JSONWebKey{Key: key.Public(), KeyID: "k", Algorithm: alg},

@@ -101,6 +101,9 @@ func (m *Memory) Revocations(_ context.Context, after string, now time.Time) ([]
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	from, _ := strconv.ParseInt(after, 10, 64)
+	if after != "" && from == m.seq {
+		return nil, after, nil
+	}
 	var rs []Revocation
 	for _, r := range m.revoked {
 		if r.seq > from && r.Expires.After(now) {

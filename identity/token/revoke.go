@@ -149,15 +149,19 @@ func (s *Service) RevokeSubject(ctx context.Context, subject string) error {
 	if subject == "" {
 		return errors.New("there is no subject to revoke")
 	}
-	r := Revocation{Kind: OfSubject, ID: subject, Before: s.now().Truncate(time.Second)}
-	longest := maxSigned
+	before := s.now().Truncate(time.Second)
+	revoke := func(issuer, sub string, longest time.Duration) error {
+		return s.revocations.revoke(ctx, Revocation{
+			Kind: OfSubject, Issuer: issuer, ID: sub, Before: before, Expires: before.Add(longest + 2*maxSkew + time.Minute),
+		})
+	}
+	errs := []error{revoke("", subject, maxSigned), s.store.RevokeFamilies(ctx, subject, "")}
 	if iss, sub, ok := strings.Cut(subject, "#"); ok {
 		if i := s.issuers[iss]; i != nil && !i.own {
-			r.Issuer, r.ID, longest = iss, sub, i.lifetime
+			errs = append(errs, revoke(iss, sub, i.lifetime))
 		}
 	}
-	r.Expires = r.Before.Add(longest + 2*maxSkew + time.Minute)
-	return errors.Join(s.revocations.revoke(ctx, r), s.store.RevokeFamilies(ctx, subject, ""))
+	return errors.Join(errs...)
 }
 
 // RevokeSession revokes the tokens and refresh families of a session.

@@ -77,10 +77,10 @@ func New(ctx context.Context, c Config, key secrets.Key, store Store) (*Service,
 		}
 		s.issuers[c.Issuer] = s.own
 	}
-	for n, t := range c.Trusted {
+	for n, t := range c.Issuers {
 		i, source, err := newIssuer(t)
 		if err != nil {
-			errs = append(errs, merlon.Within(fmt.Sprintf("trusted[%d]", n), err))
+			errs = append(errs, merlon.Within(fmt.Sprintf("issuers[%d]", n), err))
 			continue
 		}
 		source.now, source.change = clock, change
@@ -161,10 +161,10 @@ func (c Config) withDefaults() (Config, []error) {
 	case c.Cache < 16 || c.Cache > 1_000_000:
 		k.bad("cache", strconv.Itoa(c.Cache), "must be from 16 to 1000000")
 	}
-	trusted := make([]Issuer, 0, len(c.Trusted))
+	issuers := make([]Issuer, 0, len(c.Issuers))
 	seen := map[string]bool{c.Issuer: true}
-	for n, t := range c.Trusted {
-		at := fmt.Sprintf("trusted[%d]", n)
+	for n, t := range c.Issuers {
+		at := fmt.Sprintf("issuers[%d]", n)
 		t, errs := t.withDefaults()
 		for _, err := range errs {
 			k.errs = append(k.errs, merlon.Within(at, err))
@@ -173,9 +173,9 @@ func (c Config) withDefaults() (Config, []error) {
 			k.bad(at+".issuer", t.Issuer, "must not be there twice")
 		}
 		seen[t.Issuer] = true
-		trusted = append(trusted, t)
+		issuers = append(issuers, t)
 	}
-	c.Trusted = trusted
+	c.Issuers = issuers
 	return c, k.errs
 }
 
@@ -237,7 +237,10 @@ func (c Issuer) withDefaults() (Issuer, []error) {
 	return c, k.errs
 }
 
-// Run rotates keys and listens for revocations until ctx ends.
+// Run rotates keys and listens for revocations until ctx ends. Then it closes
+// what is open with tokens, since nobody hears any longer whether they still
+// hold: a program that reads its configuration again goes on with the Service
+// that it has, if nothing in Config changed.
 func (s *Service) Run(ctx context.Context) error {
 	wake := make(chan struct{}, 1)
 	if w, ok := s.store.(Waker); ok {
@@ -248,6 +251,7 @@ func (s *Service) Run(ctx context.Context) error {
 	slow := time.NewTicker(reload)
 	defer slow.Stop()
 	go s.runKeys(ctx, slow.C)
+	defer s.cache.dropIf(func(*entry) bool { return true })
 	for {
 		select {
 		case <-ctx.Done():

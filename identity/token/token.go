@@ -54,13 +54,12 @@ type Config struct {
 	//
 	//	refresh: {absolute: 168h, idle: 24h}
 	Refresh RefreshConfig `yaml:"refresh,omitempty"`
-	// Trusted are other issuers whose tokens are accepted. Default: none.
-	// Example:
+	// Issuers are others whose tokens are accepted. Default: none. Example:
 	//
-	//	trusted:
+	//	issuers:
 	//	  - issuer: https://id.example.com/realms/shop
 	//	    audience: [shop-api]
-	Trusted []Issuer `yaml:"trusted,omitempty"`
+	Issuers []Issuer `yaml:"issuers,omitempty"`
 	// Cache is how many verified tokens are remembered, about 1 KiB each, so
 	// that their signatures need not be verified for every request. The
 	// open connections of a token that is forgotten early are closed. From 16
@@ -92,12 +91,14 @@ type RefreshConfig struct {
 
 // An Issuer is one whose tokens are accepted.
 type Issuer struct {
-	// Issuer is the exact "iss" claim: an https URL. Required. Example:
+	// Issuer is the exact "iss" claim: an https URL. Default: none; it must be
+	// set. Example:
 	//
 	//	issuer: https://id.example.com/realms/shop
 	Issuer string `yaml:"issuer"`
 	// Audience is whom a token must name in "aud", at least one of them: the
-	// name that this issuer knows your service by. Required. Example:
+	// name that this issuer knows your service by. Default: none; it must be set.
+	// Example:
 	//
 	//	audience: [shop-api]
 	Audience []string `yaml:"audience"`
@@ -185,7 +186,7 @@ const (
 	// groups into it.
 	TokenTooLong merlon.Reason = "token-too-long"
 	// TokenIssuer: no trusted issuer has exactly the name in the token. If it
-	// should be one, add it to trusted; a slash at the end makes a difference.
+	// should be one, add it to issuers; a slash at the end makes a difference.
 	TokenIssuer merlon.Reason = "token-issuer"
 	// TokenAlgorithm: the token is signed with an algorithm that its issuer is
 	// not trusted with. If the issuer has changed it, change algorithms.

@@ -102,8 +102,11 @@ func (s *Service) judge(ctx context.Context, token string, now time.Time) (*entr
 		return nil, refuse(TokenAlgorithm, "%s does not sign with %q", i.name, r.alg)
 	}
 	typ := mediaType(r.typ)
-	if !r.header.has("typ") {
+	switch {
+	case !r.header.has("typ"):
 		typ = noType
+	case typ == noType:
+		typ = ""
 	}
 	if !slices.Contains(i.types, typ) || typ != accessType && another(r.claims) {
 		return nil, refuse(TokenType, "is of type %q, or has claims that are none of an access token's", r.typ)

@@ -112,7 +112,7 @@ func newWorld(t testing.TB, change func(*token.Config)) *world {
 	}
 	c := token.Config{
 		Issuer: ours, Algorithm: "EdDSA",
-		Trusted: []token.Issuer{{
+		Issuers: []token.Issuer{{
 			Issuer: theirs, Audience: []string{"shop-api"}, JWKS: srv.URL + "/jwks", CA: w.ca, Private: true,
 			Types: []string{"at+jwt", "JWT", "none"}, Groups: "groups", Roles: "/realm_access/roles",
 			Methods: map[string]string{"pwd": "password", "otp": "totp"},
