@@ -175,7 +175,7 @@ func TestByPerson(t *testing.T) {
 		{"a link that was clicked", "GET", []string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Sec-Fetch-User", "?1", "User-Agent", chrome}, true},
 		{"trap 49: a page that reloads itself", "GET", []string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "User-Agent", chrome}, false},
 		{"trap 49: the same in Firefox", "GET", []string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "User-Agent", firefox}, false},
-		{"Safari cannot tell", "GET", []string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "User-Agent", safari}, true},
+		{"not every Safari tells", "GET", []string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "User-Agent", safari}, true},
 		{"trap 49: a frame that reloads itself", "GET", []string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe", "User-Agent", safari}, false},
 		{"trap 49: fetch", "GET", []string{"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, false},
 		{"trap 49: fetch with HEAD", "HEAD", []string{"Sec-Fetch-Mode", "cors"}, false},

@@ -157,6 +157,7 @@ func (m *Manager) End(r *merlon.Request) error {
 			}
 			s, err := m.store.Get(r.Context(), h)
 			if errors.Is(err, ErrNotFound) {
+				m.live.forget([]Hash{h}) // somebody else was faster, and may not have told yet
 				continue
 			} else if err != nil {
 				return &Error{Reason: Unavailable, Err: err}
@@ -215,6 +216,13 @@ func (m *Manager) List(ctx context.Context, account string) ([]Session, error) {
 		return nil, &Error{Reason: Unavailable, Err: err}
 	}
 	return slices.DeleteFunc(list, func(s Session) bool { return !now.Before(m.lasts(&s)) }), nil
+}
+
+// Holds reports whether the account's session with an ID still holds, for
+// tokens that were issued in it and must not outlive it.
+func (m *Manager) Holds(ctx context.Context, account, id string) (bool, error) {
+	list, err := m.List(ctx, account)
+	return slices.ContainsFunc(list, func(s Session) bool { return s.ID == id }), err
 }
 
 // Forget makes an account be asked for again before its sessions are next

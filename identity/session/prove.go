@@ -264,8 +264,8 @@ func byPerson(hr *http.Request) bool {
 		// A browser of before 2023, or a program: a page is for a person.
 		return strings.Contains(h.Get("Accept"), "text/html")
 	case mode == "navigate" && h.Get("Sec-Fetch-Dest") == "document":
-		// Browsers that send Sec-Fetch-User have said that the page reloads
-		// itself. Safari never sends it.
+		// A browser that sends Sec-Fetch-User has said that the page reloads
+		// itself. Not every Safari sends it.
 		agent := h.Get("User-Agent")
 		return strings.Contains(agent, "Safari/") && !strings.Contains(agent, "Chrome/")
 	}

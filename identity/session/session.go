@@ -4,8 +4,10 @@
 //
 // A session says who logged in, how and when. What that account may is asked
 // for again at least once a second, so that disabling it or changing its roles
-// holds for sessions that exist. Whoever steals the cookie from a browser is
-// that browser, until the session ends or Config.Bind tells them apart.
+// holds for sessions that exist. While a store does not answer, nobody is let
+// in beyond that second, and connections that are open stay half a minute.
+// Whoever steals the cookie from a browser is that browser, until the session
+// ends or Config.Bind tells them apart.
 package session
 
 import (
@@ -39,7 +41,7 @@ type Config struct {
 	//	aal3: {idle: 10m, absolute: 8h}
 	AAL3 Limits `yaml:"aal3,omitempty"`
 	// AtMost is how many sessions one account may have: with one more, the
-	// oldest ends. From 1 to 1000 sessions. Default: 10. Example:
+	// oldest ends. From 1 to 100 sessions. Default: 10. Example:
 	//
 	//	at_most: 1
 	AtMost int `yaml:"at_most,omitempty"`
@@ -178,7 +180,7 @@ type Manager struct {
 
 const (
 	defaultAtMost = 10
-	maxAtMost     = 1000
+	maxAtMost     = 100
 	day           = 24 * time.Hour
 )
 
@@ -225,7 +227,7 @@ func New(c Config, store Store, accounts Accounts) (*Manager, error) {
 		}
 	}
 	if c.AtMost < 0 || c.AtMost > maxAtMost {
-		bad("at_most", strconv.Itoa(c.AtMost), "must be from 1 to 1000")
+		bad("at_most", strconv.Itoa(c.AtMost), "must be from 1 to 100")
 	} else if c.AtMost == 0 {
 		m.atMost = defaultAtMost
 	}

@@ -26,8 +26,8 @@ func TestBadSettings(t *testing.T) {
 		config session.Config
 		want   []string
 	}{
-		{session.Config{AtMost: -1}, []string{`at_most "-1": must be from 1 to 1000`}},
-		{session.Config{AtMost: 1001}, []string{`at_most "1001": must be from 1 to 1000`}},
+		{session.Config{AtMost: -1}, []string{`at_most "-1": must be from 1 to 100`}},
+		{session.Config{AtMost: 101}, []string{`at_most "101": must be from 1 to 100`}},
 		{session.Config{Bind: []string{"agent", "asn"}}, []string{`bind[1] "asn": must be network or agent`}},
 		{session.Config{Activity: "none"}, []string{`activity "none": must be person or any`}},
 		{session.Config{AAL1: session.Limits{Absolute: 721 * time.Hour}, AAL3: session.Limits{Absolute: 13 * time.Hour}},
@@ -236,8 +236,21 @@ func TestListsAndEnds(t *testing.T) {
 	if err := w.m.EndOne(t.Context(), "ann", ""); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("one without a name: %v", err)
 	}
+	holds := func(account, id string) bool {
+		ok, err := w.m.Holds(t.Context(), account, id)
+		if err != nil {
+			t.Error(err)
+		}
+		return ok
+	}
+	if !holds("ann", ids[1].ID) || holds("ann", ids[0].ID) || holds("bob", ids[1].ID) || holds("ann", "") {
+		t.Error("what holds is told wrongly")
+	}
 	if err := w.m.EndOne(t.Context(), "ann", ids[1].ID); err != nil {
 		t.Error(err)
+	}
+	if holds("ann", ids[1].ID) {
+		t.Error("trap 49: a token may outlive its session")
 	}
 	w.refuses("that one", request(cookies[1]), session.Ended)
 	if n, err := w.m.EndAll(t.Context(), "ann", ids[3].ID); n != 1 || err != nil {
@@ -422,7 +435,7 @@ func TestManyAtOnceReadOnce(t *testing.T) {
 }
 
 func TestWhatIsKnownIsBounded(t *testing.T) {
-	w := withRealClock(t, session.Config{AtMost: 1000})
+	w := withRealClock(t, session.Config{AtMost: 100})
 	hr := httptest.NewRequest(http.MethodGet, "https://shop.example/", nil)
 	for i := range 3000 { // ids that nobody has
 		hr.Header.Set("Cookie", fmt.Sprintf("%s=%s%04dA", session.Cookie, strings.Repeat("A", 38), i))

@@ -180,6 +180,7 @@ func oneTooMany(t *testing.T, one, other session.Store) {
 		all = append(all, s)
 	}
 	bystander := New("bob", at.Add(-time.Minute))
+	bystander.Expires = bystander.Until
 	put(t, one, bystander, 3)
 	for _, s := range all[:3] {
 		if ended := put(t, one, s, 3); len(ended) != 0 {

@@ -28,7 +28,7 @@ const stalled = 3 * time.Second
 
 // known are the words in a URL's query, but skip_verify: a server that cannot
 // prove who it is gets no sessions.
-var known = []string{"addr", "ca", "client_name", "db", "dial_timeout", "master_set", "protocol", "write_timeout"}
+var known = []string{"addr", "ca", "client_name", "db", "dial_timeout", "master_set", "protocol", "sentinel_auth", "write_timeout"}
 
 // Dial connects to the server, Sentinels or cluster of a URL:
 //
@@ -39,7 +39,8 @@ var known = []string{"addr", "ca", "client_name", "db", "dial_timeout", "master_
 //	rediss://host:26379?addr=host2:26379&master_set=main by Sentinel
 //	rediss://host:6379?addr=host2:6379                   a cluster, found from either
 //
-// The user is one of the server's ACL. Errors do not repeat the URL.
+// The user is one of the servers' ACL. Sentinels are asked without a user,
+// unless the query has sentinel_auth=same. Errors do not repeat the URL.
 func Dial(at secrets.Secret) (rueidis.Client, error) {
 	const form = "must be a URL such as rediss://user:password@host:6379"
 	u, err := url.Parse(at.Reveal())
@@ -69,8 +70,9 @@ func Dial(at secrets.Secret) (rueidis.Client, error) {
 	if o.ConnWriteTimeout == 0 {
 		o.ConnWriteTimeout = stalled
 	}
-	if o.Sentinel.MasterSet != "" {
-		o.Sentinel.Username, o.Sentinel.Password, o.Sentinel.TLSConfig = o.Username, o.Password, o.TLSConfig
+	o.Sentinel.TLSConfig = o.TLSConfig
+	if u.Query().Get("sentinel_auth") == "same" {
+		o.Sentinel.Username, o.Sentinel.Password = o.Username, o.Password
 	}
 	o.DisableCache = true // sessions have a cache with a bounded age; this one has none
 	return rueidis.NewClient(o)

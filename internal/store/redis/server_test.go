@@ -195,6 +195,21 @@ func cluster(tb testing.TB) string {
 	return "redis://127.0.0.1:" + ports[0] + "?addr=127.0.0.1:" + ports[1]
 }
 
+// sentinel starts a server and a Sentinel that knows it, and returns a URL.
+func sentinel(tb testing.TB) string {
+	tb.Helper()
+	port, at := freePort(tb), freePort(tb)
+	users := []string{"--user", "default", "off", "--user", "merlon", "on", ">s3cret", "allkeys", "allchannels", "+@all"}
+	start(tb, append([]string{"--port", port, "--bind", "127.0.0.1"}, users...)...)
+	conf := filepath.Join(tb.TempDir(), "sentinel.conf")
+	write(tb, conf, []byte(fmt.Sprintf("port %s\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 %s 1\n"+
+		"sentinel auth-user main merlon\nsentinel auth-pass main s3cret\n", at, port)))
+	s := &server{args: []string{"redis-server", conf, "--sentinel"}}
+	s.run(tb)
+	tb.Cleanup(s.kill)
+	return "redis://merlon:s3cret@127.0.0.1:" + at + "?master_set=main"
+}
+
 // do sends a command and returns the last text of its answer.
 func do(tb testing.TB, c rueidis.Client, words ...string) string {
 	tb.Helper()

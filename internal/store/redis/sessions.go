@@ -64,12 +64,13 @@ var _ session.Store = (*Sessions)(nil)
 // maxAt bounds how many tags are kept, about 20 MiB of them.
 const maxAt = 1 << 17
 
-// NewSessions returns the sessions in a server. Its ACL user needs
-//
-//	~merlon:session:* &merlon:session:ended +evalsha +eval +get +set +hmget
-//	+hexists +hgetall +hset +hdel +sadd +smembers +pexpireat +pttl +time
-//	+publish +subscribe +unsubscribe +ping +hello +auth +select +client +cluster|slots
-//	+cluster|shards
+// SessionRights are what the ACL user of [Sessions] needs; for a cluster or
+// Sentinels as well.
+const SessionRights = "~" + prefix + "* &" + channel + " +evalsha +eval +get +set +hget +hmget +hexists +hgetall +hset +hdel" +
+	" +sadd +smembers +pexpireat +pttl +time +publish +subscribe +unsubscribe" +
+	" +ping +hello +auth +select +role +client +cluster|slots +cluster|shards"
+
+// NewSessions returns the sessions in a server.
 func NewSessions(c rueidis.Client) *Sessions {
 	return &Sessions{c: c, at: make(map[session.Hash]string)}
 }

@@ -49,12 +49,8 @@ func TestSessionsInMiniredis(t *testing.T) {
 	contract(t, "redis://"+m.Addr())
 }
 
-// The rights are those in the comment of NewSessions, and those to empty it.
 func TestSessionsOverTLSWithFewRights(t *testing.T) {
-	at := withTLS(t, append(strings.Fields(`~merlon:session:* &merlon:session:ended +evalsha +eval +get +set
-		+hget +hmget +hexists +hgetall +hset +hdel +sadd +smembers +pexpireat +pttl +time
-		+publish +subscribe +unsubscribe +ping +hello +auth +select +client +cluster|slots
-		+cluster|shards`), "+flushall")...)
+	at := withTLS(t, append(strings.Fields(redis.SessionRights), "+flushall")...)
 	contract(t, at)
 	// Another's keys are out of reach.
 	c := dial(t, at)
@@ -75,6 +71,18 @@ func TestSessionsInACluster(t *testing.T) {
 		t.Skip("starts three servers")
 	}
 	contract(t, cluster(t))
+}
+
+func TestSessionsBySentinel(t *testing.T) {
+	c := dial(t, sentinel(t))
+	store := redis.NewSessions(c)
+	s := sessiontest.New("ann", time.Now())
+	if _, err := store.Put(t.Context(), s, 10); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.Get(t.Context(), s.Hash); err != nil || got.ID != s.ID {
+		t.Errorf("%+v %v", got, err)
+	}
 }
 
 // Trap 49: neither the id nor anything that can be made into one is in there.
