@@ -146,33 +146,7 @@ func newClient(c Client, issuer string) (*client, error) {
 		}
 		cl.secret = sha256.Sum256([]byte(s.Reveal()))
 	}
-	if len(c.Grants) == 0 {
-		cl.Grants = []string{codeGrant, refreshGrant}
-	}
-	for i, g := range cl.Grants {
-		if g != codeGrant && g != refreshGrant && g != ownGrant {
-			bad(fmt.Sprintf("grants[%d]", i), g, "must be authorization_code, refresh_token or client_credentials")
-		}
-	}
-	if c.Public && cl.may(ownGrant) {
-		bad("grants", ownGrant, "needs a secret, which a public client has not")
-	}
-	if cl.may(codeGrant) != (len(c.Redirect) > 0) {
-		bad("redirect", "", "must be set for authorization_code, and for nothing else")
-	}
-	for i, r := range c.Redirect {
-		if rule := badRedirect(r, c.Public); rule != "" {
-			bad(fmt.Sprintf("redirect[%d]", i), r, rule)
-		}
-	}
-	if len(c.Scopes) == 0 {
-		cl.Scopes = []string{scopeOpenID, scopeProfile, scopeEmail}
-	}
-	for i, s := range cl.Scopes {
-		if !scopeToken.MatchString(s) {
-			bad(fmt.Sprintf("scopes[%d]", i), s, "must be 1 to 100 printable characters without space, quote and backslash")
-		}
-	}
+	cl.settle(bad)
 	if len(c.Audience) == 0 {
 		cl.Audience = []string{issuer}
 	}
@@ -187,6 +161,37 @@ func newClient(c Client, issuer string) (*client, error) {
 		}
 	}
 	return cl, errors.Join(errs...)
+}
+
+// settle fills in and checks what the client may do.
+func (c *client) settle(bad func(setting, value, rule string)) {
+	if len(c.Grants) == 0 {
+		c.Grants = []string{codeGrant, refreshGrant}
+	}
+	for i, g := range c.Grants {
+		if g != codeGrant && g != refreshGrant && g != ownGrant {
+			bad(fmt.Sprintf("grants[%d]", i), g, "must be authorization_code, refresh_token or client_credentials")
+		}
+	}
+	if c.Public && c.may(ownGrant) {
+		bad("grants", ownGrant, "needs a secret, which a public client has not")
+	}
+	if c.may(codeGrant) != (len(c.Redirect) > 0) {
+		bad("redirect", "", "must be set for authorization_code, and for nothing else")
+	}
+	for i, r := range c.Redirect {
+		if rule := badRedirect(r, c.Public); rule != "" {
+			bad(fmt.Sprintf("redirect[%d]", i), r, rule)
+		}
+	}
+	if len(c.Scopes) == 0 {
+		c.Scopes = []string{scopeOpenID, scopeProfile, scopeEmail}
+	}
+	for i, s := range c.Scopes {
+		if !scopeToken.MatchString(s) {
+			bad(fmt.Sprintf("scopes[%d]", i), s, "must be 1 to 100 printable characters without space, quote and backslash")
+		}
+	}
 }
 
 func (c *client) may(grant string) bool { return slices.Contains(c.Grants, grant) }

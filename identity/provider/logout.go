@@ -64,6 +64,9 @@ func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) {
 		p.fail(w, r, http.StatusBadRequest, UnknownClient)
 		return
 	}
+	if c == nil && q.Has("id_token_hint") {
+		q.Del("post_logout_redirect_uri") // whose it would be is not known
+	}
 	target, ok := afterLogOut(c, q)
 	if !ok {
 		p.fail(w, r, http.StatusBadRequest, RedirectMismatch)
@@ -84,20 +87,17 @@ func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) {
 }
 
 // hinted returns the client that a log-out comes from and the session that its
-// ID token names. Neither is needed; but what is there must be right.
+// ID token names. Neither is needed, but what is there must fit together. A
+// token that does not hold is as good as none: keys do not last for ever.
 func (p *Provider) hinted(ctx context.Context, q url.Values) (c *client, sid string, ok bool) {
 	name := q.Get("client_id")
-	if hint := q.Get("id_token_hint"); hint != "" {
-		// It may have expired: it only has to have been ours.
-		claims, err := p.Signer.Verify(ctx, hint, typID)
-		if err != nil || claims["iss"] != p.issuer {
+	// It may have expired: it only has to have been ours.
+	claims, err := p.Signer.Verify(ctx, q.Get("id_token_hint"), typID)
+	if party, _ := claims["azp"].(string); err == nil && party != "" && claims["iss"] == p.issuer {
+		if name != "" && name != party {
 			return nil, "", false
 		}
-		aud, _ := claims["azp"].(string)
-		if aud == "" || name != "" && name != aud {
-			return nil, "", false
-		}
-		name = aud
+		name = party
 		sid, _ = claims["sid"].(string)
 	}
 	if name == "" {

@@ -270,7 +270,8 @@ func badIssuer(issuer string) string {
 }
 
 // Handler returns the endpoints. They expect the gateway's Request in the
-// context, whose Identity says who is signed in.
+// context, whose Identity says who is signed in, and answer on the issuer's
+// host only: on another one, people are signed in by other cookies.
 func (p *Provider) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+Metadata, p.metadata)
@@ -287,7 +288,14 @@ func (p *Provider) Handler() http.Handler {
 	mux.HandleFunc("OPTIONS "+UserInfo, p.preflight)
 	mux.HandleFunc("GET "+EndSession, p.endSession)
 	mux.HandleFunc("POST "+EndSession, p.endSession)
-	return mux
+	host := strings.TrimSuffix(strings.TrimPrefix(p.issuer, "https://"), ":443")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.TrimSuffix(strings.ToLower(r.Host), ":443") != host {
+			http.NotFound(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // Accounts returns [Users] who are a store's accounts.
