@@ -63,6 +63,8 @@ type broken struct {
 	fail atomic.Pointer[error]
 	gets atomic.Int64
 	slow time.Duration
+
+	panics, hangs atomic.Bool
 }
 
 func (b *broken) err() error {
@@ -83,6 +85,13 @@ func (b *broken) setErr(err error) {
 func (b *broken) Get(ctx context.Context, h session.Hash) (session.Session, error) {
 	b.gets.Add(1)
 	time.Sleep(b.slow)
+	if b.panics.Load() {
+		panic("the store is broken")
+	}
+	if b.hangs.Load() {
+		<-ctx.Done()
+		return session.Session{}, ctx.Err()
+	}
 	if err := b.err(); err != nil {
 		return session.Session{}, err
 	}
