@@ -156,6 +156,9 @@ func (m *Manager) read(ctx context.Context, e *entry, c *call) {
 	c.err = nil
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.left {
+		return // it ended while it was read: whoever waits looks again
+	}
 	m.learn(e, s, a)
 	e.alive = began
 	if e.changes == c.changes {
