@@ -83,17 +83,24 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// signedIn returns who is signed in as a person by a session; keys, tokens and
-// Basic are for programs and cannot sign anybody in elsewhere.
+// signedIn returns who is signed in as a person by a session. Keys, tokens and
+// Basic are for programs, and for what they are bounded to: whoever has one
+// must not get a code, and so a token without these bounds, for it.
 func signedIn(r *http.Request) *merlon.Identity {
 	mr := merlon.From(r)
 	if mr == nil || mr.Identity == nil {
 		return nil
 	}
-	if id := mr.Identity; id.Subject != "" && id.Session != "" && !id.When.IsZero() {
-		return id
+	id := mr.Identity
+	if id.Subject == "" || id.Session == "" || id.When.IsZero() || id.Scopes != nil {
+		return nil
 	}
-	return nil
+	for _, m := range id.Methods {
+		if m == account.ByToken || m == account.ByKey || m == account.ByBasic {
+			return nil
+		}
+	}
+	return id
 }
 
 // need returns how somebody has to log in first, if they do.

@@ -62,8 +62,10 @@ type Client struct {
 	//
 	//	grants: [client_credentials]
 	Grants []string `yaml:"grants,omitempty"`
-	// Audience is whom the client's access tokens are meant for. Default: the
-	// issuer. Example:
+	// Audience is whom the client's access tokens are meant for, such as APIs
+	// that it calls for people. Whoever is named accepts them as theirs: name
+	// Merlon's own audience only for clients that may do what people may.
+	// Default: the user info of this provider, and nobody else. Example:
 	//
 	//	audience: [https://api.example.com]
 	Audience []string `yaml:"audience,omitempty"`
@@ -148,7 +150,7 @@ func newClient(c Client, issuer string) (*client, error) {
 	}
 	cl.settle(bad)
 	if len(c.Audience) == 0 {
-		cl.Audience = []string{issuer}
+		cl.Audience = []string{issuer + UserInfo}
 	}
 	for i, l := range c.Logout {
 		if rule := badRedirect(l, c.Public); rule != "" {

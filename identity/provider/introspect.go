@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -82,7 +83,7 @@ func (p *Provider) introspect(w http.ResponseWriter, r *http.Request) {
 	a, err := p.accessToken(r.Context(), token)
 	switch {
 	case err == nil && (c.Introspect || a.grant.Client == c.ID):
-		answer = a.claims
+		answer = maps.Clone(a.claims)
 		delete(answer, "grant")
 		answer["active"], answer["token_type"] = true, "Bearer"
 	case errors.Is(err, ErrNotFound):

@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
-	"github.com/merlon-dev/merlon/identity/provider"
 	"golang.org/x/oauth2"
+
+	"github.com/merlon-dev/merlon/identity/provider"
 )
 
 // TestRoundTrip is an application made of go-oidc and x/oauth2.
@@ -74,7 +75,7 @@ func TestAccessToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c["iss"] != w.issuer || c["sub"] != "ANN" || c["client_id"] != "wiki" || c["scope"] != "api groups openid" || c["jti"] == "" ||
-		fmt.Sprint(c["aud"]) != "["+w.issuer+"]" || c["exp"].(float64)-c["iat"].(float64) != 300 || fmt.Sprint(c["groups"]) != "[dev]" || c["roles"] != nil {
+		fmt.Sprint(c["aud"]) != "["+w.issuer+provider.UserInfo+"]" || c["exp"].(float64)-c["iat"].(float64) != 300 || fmt.Sprint(c["groups"]) != "[dev]" || c["roles"] != nil {
 		t.Errorf("%v", c)
 	}
 	if v["token_type"] != "Bearer" || v["expires_in"] != 300.0 {

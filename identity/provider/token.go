@@ -258,6 +258,9 @@ func (p *Provider) issue(ctx context.Context, c *client, g Grant, u User, scopes
 	if g.Subject != "" {
 		claims["sub"] = g.Subject
 		describe(claims, g)
+		// Merlon's own words beside the registered ones: routes that are
+		// reached with the token are about those.
+		claims["amr"] = sorted(slices.Concat(amr(g.Methods, account.StrengthOf(g.Methods)), g.Methods))
 		for _, s := range scopes {
 			switch s {
 			case scopeGroups:
