@@ -18,6 +18,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/access"
 	"github.com/merlon-dev/merlon/certs"
 	"github.com/merlon-dev/merlon/csrf"
 	"github.com/merlon-dev/merlon/headers"
@@ -104,6 +105,11 @@ type Guards struct {
 	WAF *waf.Config `yaml:"waf,omitempty"`
 	// CSRF refuses state-changing requests that other sites' pages send.
 	CSRF *csrf.Config `yaml:"csrf,omitempty"`
+	// Require says who may come in. It needs people who can sign in, and so turns
+	// their accounts on: see identity. Default: everybody. Example:
+	//
+	//	require: {role: member}
+	Require *access.Config `yaml:"require,omitempty"`
 	// Headers says what browsers are told with each answer.
 	Headers *headers.Config `yaml:"headers,omitempty"`
 
@@ -290,7 +296,12 @@ func inherit(path string, written map[string]bool, v, outer reflect.Value) {
 		a, b := v.Field(i), outer.Field(i)
 		name, _ := tag(field)
 		at := join(path, name)
+		under := a.MethodByName("Under")
 		switch {
+		case a.Kind() == reflect.Pointer && under.IsValid() && !a.IsNil() && !b.IsNil():
+			both := reflect.New(a.Type().Elem())
+			both.Elem().Set(under.Call([]reflect.Value{b.Elem()})[0])
+			a.Set(both)
 		case a.Kind() == reflect.Pointer && a.Type().Elem().Kind() == reflect.Struct && !a.IsNil() && !b.IsNil():
 			merged := reflect.New(a.Type().Elem())
 			merged.Elem().Set(a.Elem())
