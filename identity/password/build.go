@@ -65,10 +65,7 @@ func BuildFilter(ctx context.Context, b Build) (info FilterInfo, err error) {
 		return info, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	s := spill{least: max(b.Least, 1), told: b.Progress, at: Progress{OfFiles: len(files)}}
-	if err := s.open(dir); err != nil {
-		return info, err
-	}
+	s := spill{dir: dir, least: max(b.Least, 1), told: b.Progress, at: Progress{OfFiles: len(files)}}
 	defer s.close()
 	for _, name := range files {
 		if err := s.file(ctx, name, b.In); err != nil {
@@ -76,11 +73,6 @@ func BuildFilter(ctx context.Context, b Build) (info FilterInfo, err error) {
 		}
 		s.at.Files++
 		s.tell()
-	}
-	for _, w := range s.out {
-		if err := w.Flush(); err != nil {
-			return info, err
-		}
 	}
 	out, err := os.OpenFile(filepath.Join(dir, "filter"), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644)
 	if err != nil {
@@ -147,6 +139,7 @@ func (b *Build) files() ([]string, error) {
 // A spill sorts keys into a file for each shard, since they come in any order
 // and do not fit into memory.
 type spill struct {
+	dir   string
 	least uint64
 	files [shardCount]*os.File
 	out   [shardCount]*bufio.Writer
@@ -154,16 +147,16 @@ type spill struct {
 	at    Progress
 }
 
-func (s *spill) open(dir string) error {
-	for i := range s.files {
-		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("%02x", i)), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+// to returns where the keys of a shard go.
+func (s *spill) to(i byte) (*bufio.Writer, error) {
+	if s.out[i] == nil {
+		f, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprintf("%02x", i)), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 		if err != nil {
-			s.close()
-			return err
+			return nil, err
 		}
 		s.files[i], s.out[i] = f, bufio.NewWriterSize(f, spillBytes)
 	}
-	return nil
+	return s.out[i], nil
 }
 
 func (s *spill) close() {
@@ -244,7 +237,10 @@ func (s *spill) line(b []byte, prefix string) error {
 	for i := range key {
 		key[i] = unhex(sum[2*i])<<4 | unhex(sum[2*i+1])
 	}
-	_, err = s.out[key[0]].Write(key[:])
+	w, err := s.to(key[0])
+	if err == nil {
+		_, err = w.Write(key[:])
+	}
 	return err
 }
 
@@ -322,11 +318,11 @@ func (s *spill) write(ctx context.Context, out *os.File) (FilterInfo, error) {
 		if err := ctx.Err(); err != nil {
 			return info, err
 		}
-		var err error
-		if keys, err = readKeys(f, keys); err != nil {
-			return info, err
-		}
-		if len(keys) > 0 {
+		if f != nil {
+			var err error
+			if keys, err = readKeys(f, s.out[i], keys); err != nil {
+				return info, err
+			}
 			fuse, err := xorfilter.BuildBinaryFuse[uint16](&builder, keys)
 			if err != nil {
 				return info, fmt.Errorf("shard %d: %w", i, err)
@@ -354,7 +350,10 @@ func (s *spill) write(ctx context.Context, out *os.File) (FilterInfo, error) {
 }
 
 // readKeys returns what was spilled for a shard, each key once.
-func readKeys(f *os.File, keys []uint64) ([]uint64, error) {
+func readKeys(f *os.File, w *bufio.Writer, keys []uint64) ([]uint64, error) {
+	if err := w.Flush(); err != nil {
+		return nil, err
+	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ type Config struct {
 	OldPeppers []secrets.Ref `yaml:"old_peppers,omitempty"`
 	// AtOnce is how many passwords are hashed at the same time. Each takes one
 	// core and the memory of one hash, which Go gives back late: count on
-	// twice at_once × argon2.memory. From 1 to 256. Default: half of the
+	// three times at_once × argon2.memory. From 1 to 256. Default: half of the
 	// cores, so that a flood of log-ins leaves the others to everything else.
 	// Example:
 	//

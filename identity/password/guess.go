@@ -3,9 +3,11 @@ package password
 import (
 	_ "embed"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -13,26 +15,43 @@ import (
 //go:embed common.txt
 var commonText string
 
-// common returns the words of common.txt with their places in it.
-var common = sync.OnceValue(func() map[string]int {
-	words := make(map[string]int, 3000)
+// common returns the words of common.txt, forwards and backwards, and how many
+// bits they take by their place in it.
+var common = sync.OnceValue(func() map[string]float64 {
+	words := make(map[string]float64, 6000)
+	rank := 0.0
 	for line := range strings.Lines(commonText) {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
 		for w := range strings.FieldsSeq(line) {
-			if _, ok := words[w]; !ok {
-				words[w] = len(words)
-			}
+			rank++
+			addWord(words, w, math.Log2(rank+1))
 		}
 	}
 	return words
 })
 
+// addWord adds a word that is not there with fewer bits, and backwards with one more.
+func addWord(words map[string]float64, w string, bits float64) {
+	for i, text := range []string{w, backwards(w)} {
+		if old, ok := words[text]; !ok || old > bits+float64(i) {
+			words[text] = bits + float64(i)
+		}
+	}
+}
+
+func backwards(s string) string {
+	rs := []rune(s)
+	slices.Reverse(rs)
+	return string(rs)
+}
+
 const (
 	// minBits is how many times, as a power of two, somebody who knows what
-	// people do must guess before a password is found. Eight random digits are
-	// just enough; a common word with a year and some marks is not.
+	// people do must guess before a password is found. Eight letters by chance
+	// are more than enough; eight digits mostly not, since many are dates; a
+	// common word with a year and some marks never is.
 	minBits = 25
 	// maxJudged is how many characters are looked at: so many with fewer bits
 	// than that are one long repetition.
@@ -41,10 +60,10 @@ const (
 )
 
 // rows are what fingers run along: keyboards' rows and columns, the alphabet.
-var rows = []string{
-	"12345678901234567890", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop", "asdfghjkl", "zxcvbnm",
-	"qwertzuiop", "yxcvbnm", "azertyuiop", "qsdfghjklm", "wxcvbn", "йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю",
-	"qazwsxedcrfvtgbyhnujmikolp", "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol", "1q2w3e4r5t6y7u8i9o0p", "!@#$%^&*()", `!"§$%&/()=`,
+var rows = [][]rune{
+	[]rune("12345678901234567890"), []rune("abcdefghijklmnopqrstuvwxyz"), []rune("qwertyuiop"), []rune("asdfghjkl"), []rune("zxcvbnm"),
+	[]rune("qwertzuiop"), []rune("yxcvbnm"), []rune("azertyuiop"), []rune("qsdfghjklm"), []rune("wxcvbn"), []rune("йцукенгшщзхъ"), []rune("фывапролджэ"), []rune("ячсмитьбю"),
+	[]rune("qazwsxedcrfvtgbyhnujmikolp"), []rune("1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol"), []rune("1q2w3e4r5t6y7u8i9o0p"), []rune("!@#$%^&*()"), []rune(`!"§$%&/()=`),
 }
 
 // plain are the characters that people put in letters' places.
@@ -56,32 +75,47 @@ var plain = [2]map[rune]rune{
 // A guesser estimates how soon a password is guessed by who tries words, names,
 // sequences and repetitions first.
 type guesser struct {
-	text   []rune // as typed
-	folded []rune // in lower case
-	plain  [2][]rune
-	words  map[string]int
-	own    map[string]bool // what the user and the site are called
-	best   []float64       // the least bits of the first i characters
+	text   []rune  // as typed
+	folded []rune  // in lower case
+	forms  [3]form // that, and with letters in the places of other characters
+	words  []map[string]float64
+	best   []float64 // the least bits of the first i characters
 }
 
-// guessBits returns the logarithm of about how many guesses it takes.
-func guessBits(password string, words map[string]int, own map[string]bool) float64 {
-	g := guesser{text: []rune(password), words: words, own: own}
+// A form is a text whose stretches can be looked up.
+type form struct {
+	text string
+	at   []int // where each character begins, and the end
+}
+
+func newForm(text []rune) form {
+	f := form{text: string(text), at: make([]int, 0, len(text)+1)}
+	for i := range f.text {
+		f.at = append(f.at, i)
+	}
+	f.at = append(f.at, len(f.text))
+	return f
+}
+
+// guessBits returns the logarithm of about how many guesses it takes, with
+// words that take the bits given.
+func guessBits(password string, words ...map[string]float64) float64 {
+	g := guesser{text: []rune(password), words: words}
 	g.text = g.text[:min(len(g.text), maxJudged)]
 	n := len(g.text)
 	g.folded = make([]rune, n)
-	for i := range g.plain {
-		g.plain[i] = make([]rune, n)
-	}
 	for i, r := range g.text {
-		r = unicode.ToLower(r)
-		g.folded[i] = r
-		for k := range g.plain {
-			g.plain[k][i] = r
+		g.folded[i] = unicode.ToLower(r)
+	}
+	g.forms[0] = newForm(g.folded)
+	for k := range plain {
+		changed := slices.Clone(g.folded)
+		for i, r := range changed {
 			if p, ok := plain[k][r]; ok {
-				g.plain[k][i] = p
+				changed[i] = p
 			}
 		}
+		g.forms[k+1] = newForm(changed)
 	}
 	g.best = make([]float64, n+1)
 	for i := 1; i <= n; i++ {
@@ -111,6 +145,8 @@ func alone(r rune) float64 {
 		return 4.7
 	case r >= 'A' && r <= 'Z':
 		return 5.2
+	case r == '!' || r == '.':
+		return 2.5 // the marks that come to mind
 	case r < 128:
 		return 5
 	}
@@ -130,18 +166,21 @@ func (g *guesser) repeats(i int) {
 
 // runs finds stretches of the rows, in both directions.
 func (g *guesser) runs(i int) {
-	for _, row := range rows {
-		keys := []rune(row)
+	for _, keys := range rows {
 		for at, k := range keys {
 			if k != g.folded[i] {
 				continue
 			}
-			for _, step := range []int{1, -1} {
+			bits := 6.0
+			if at == 0 || at == len(keys)-1 {
+				bits = 4
+			}
+			for _, step := range [...]int{1, -1} {
 				j, p := i+1, at+step
 				for j < len(g.folded) && p >= 0 && p < len(keys) && g.folded[j] == keys[p] {
 					j, p = j+1, p+step
 					if j-i > 2 {
-						g.reach(i, j, 6+math.Log2(float64(j-i)))
+						g.reach(i, j, bits+math.Log2(float64(j-i)))
 					}
 				}
 			}
@@ -163,41 +202,31 @@ func (g *guesser) years(i int) {
 
 func isDigit(r rune) bool { return r >= '0' && r <= '9' }
 
-// wordsFrom finds common words and the user's own from i on, also with
-// characters in letters' places and backwards.
+// wordsFrom finds words from i on, also with other characters in letters'
+// places.
 func (g *guesser) wordsFrom(i int) {
 	for j := i + 2; j <= min(i+maxWord, len(g.folded)); j++ {
-		style := capitals(g.text[i:j])
-		if bits, ok := g.word(g.folded[i:j]); ok {
-			g.reach(i, j, bits+style)
-		}
-		for k := range g.plain {
-			if bits, ok := g.word(g.plain[k][i:j]); ok {
-				g.reach(i, j, bits+style+2)
+		style := -1.0
+		for k, f := range &g.forms {
+			w := f.text[f.at[i]:f.at[j]]
+			if k > 0 && w == g.forms[0].text[g.forms[0].at[i]:g.forms[0].at[j]] {
+				continue
+			}
+			for _, words := range g.words {
+				bits, ok := words[w]
+				if !ok {
+					continue
+				}
+				if style < 0 {
+					style = capitals(g.text[i:j])
+				}
+				if k > 0 {
+					bits += 2
+				}
+				g.reach(i, j, bits+style)
 			}
 		}
 	}
-}
-
-// word returns the bits of a word, read from either end.
-func (g *guesser) word(rs []rune) (float64, bool) {
-	if bits, ok := g.look(string(rs)); ok {
-		return bits, true
-	}
-	back := make([]rune, len(rs))
-	for i, r := range rs {
-		back[len(rs)-1-i] = r
-	}
-	bits, ok := g.look(string(back))
-	return bits + 1, ok
-}
-
-func (g *guesser) look(w string) (float64, bool) {
-	if g.own[w] {
-		return 1, true
-	}
-	rank, ok := g.words[w]
-	return math.Log2(float64(rank + 2)), ok
 }
 
 // capitals returns what capital letters add to a word: little in the usual
@@ -221,11 +250,11 @@ func capitals(rs []rune) float64 {
 // ownWords returns what the words that a user or a site is called by are made
 // of: "Ann-Marie O'Neil" is annmarieoneil, ann, marie, and neil; of an address
 // the part before the @ and the names of the host but its last.
-func ownWords(lists ...[]string) map[string]bool {
-	own := make(map[string]bool)
+func ownWords(lists ...[]string) map[string]float64 {
+	own := make(map[string]float64)
 	add := func(w string) {
-		if n := len([]rune(w)); n >= 3 && n <= maxWord {
-			own[w] = true
+		if n := utf8.RuneCountInString(w); n >= minOwnWord && n <= maxWord {
+			addWord(own, w, 1)
 		}
 	}
 	for _, list := range lists {

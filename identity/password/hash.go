@@ -81,13 +81,17 @@ func (h *hash) class() string {
 	return fmt.Sprintf("%s %d %d %d %d", h.kind, h.memory, h.cost, h.block, h.lanes)
 }
 
-// takes reports whether the password can be told from any other: bcrypt sees
-// 72 bytes of it, and repeats what comes before a NUL, so that "a\x00a" is "a".
+// takes reports whether the password can be told from any other. bcrypt sees
+// 72 bytes of it, and repeats what comes before a NUL, so that "a\x00a" is "a";
+// scrypt and PBKDF2 fill it up with NULs, so that "a\x00" is.
 func (h *hash) takes(in []byte) bool {
-	if h.kind != bcrypted || h.keyID != "" || h.old.name != "" {
+	switch {
+	case h.keyID != "" || h.old.name != "" || h.kind == argon2id:
 		return true
+	case h.kind == bcrypted:
+		return len(in) <= bcryptMax && bytes.IndexByte(in, 0) < 0
 	}
-	return len(in) <= bcryptMax && bytes.IndexByte(in, 0) < 0
+	return !bytes.HasSuffix(in, []byte{0})
 }
 
 // check reports whether the hash is that of a password which it takes.

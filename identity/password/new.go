@@ -186,5 +186,5 @@ func newTurns(c Config, bad func(setting, value, rule string)) *turns {
 	} else if c.Wait < minWait || c.Wait > maxWait {
 		bad("wait", c.Wait.String(), "must be from 10ms to 1m")
 	}
-	return makeTurns(c.AtOnce, c.Queue, c.Wait)
+	return makeTurns(max(c.AtOnce, 1), c.Queue, c.Wait)
 }

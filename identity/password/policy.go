@@ -149,7 +149,7 @@ func (p *Policy) Check(ctx context.Context, password string, words []string, sec
 	if utf8.RuneCount(in) < least {
 		problems = append(problems, Problem{Rule: TooShort, Bound: least})
 	}
-	if guessBits(string(in), common(), nil) < minBits {
+	if guessBits(string(in), common()) < minBits {
 		problems = append(problems, Problem{Rule: Guessable})
 	} else if guessBits(string(in), common(), ownWords(p.words, words)) < minBits {
 		problems = append(problems, Problem{Rule: Personal})

@@ -1,7 +1,7 @@
 package password
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
@@ -117,17 +117,21 @@ func (a *rangeAPI) ask(ctx context.Context, sum string) (bool, error) {
 	if res.StatusCode != http.StatusOK {
 		return false, fmt.Errorf("answered %s", res.Status)
 	}
-	return inRange(io.LimitReader(res.Body, maxAnswer+1), sum[prefixHex:])
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
+		return false, err
+	}
+	if len(body) > maxAnswer {
+		return false, fmt.Errorf("answered more than %s", merlon.Size(maxAnswer))
+	}
+	return inRange(body, sum[prefixHex:])
 }
 
 // inRange reads lines "SUFFIX:COUNT". All of them are read, so that the time
 // does not tell where a sum stood. Padding has the count 0.
-func inRange(r io.Reader, suffix string) (found bool, err error) {
-	lines := bufio.NewScanner(r)
-	size := 0
-	for lines.Scan() {
-		size += len(lines.Bytes()) + 1
-		line, err := readLine(lines.Bytes(), len(suffix))
+func inRange(answer []byte, suffix string) (found bool, err error) {
+	for text := range bytes.Lines(answer) {
+		line, err := readLine(text, len(suffix))
 		if err != nil {
 			return false, fmt.Errorf("answered something else: %w", err)
 		}
@@ -135,8 +139,5 @@ func inRange(r io.Reader, suffix string) (found bool, err error) {
 			found = true
 		}
 	}
-	if size > maxAnswer {
-		return false, fmt.Errorf("answered more than %s", merlon.Size(maxAnswer))
-	}
-	return found, lines.Err()
+	return found, nil
 }
