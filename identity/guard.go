@@ -53,6 +53,7 @@ const Prefix = "/.merlon/"
 type Guard struct {
 	c       Config
 	provers []merlon.Prover
+	renewer renewer // nil if there is none
 	rules   *Rules
 	now     func() time.Time
 }
@@ -68,7 +69,13 @@ func New(c Config, provers ...merlon.Prover) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Guard{c: c, provers: provers, rules: rules, now: time.Now}, nil
+	g := &Guard{c: c, provers: provers, rules: rules, now: time.Now}
+	for _, p := range provers {
+		if m, ok := p.(renewer); ok {
+			g.renewer = m
+		}
+	}
+	return g, nil
 }
 
 // Name returns "identity".
@@ -134,10 +141,36 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		return d
 	}
 	r.Identity = found
-	if g.lacksFactor(found) && !strings.HasPrefix(r.Path, Prefix) {
-		return merlon.Decision{Effect: merlon.Challenge, Status: http.StatusUnauthorized, Reason: SecondFactorMissing}
+	d := merlon.Pass(Proved)
+	if renewed, err := g.renew(r, found); err != nil {
+		return g.refuse(r, g.renewer, err)
+	} else if renewed != nil {
+		d.Header = http.Header{"Set-Cookie": {renewed.String()}}
 	}
-	return merlon.Pass(Proved)
+	if g.lacksFactor(found) && !strings.HasPrefix(r.Path, Prefix) {
+		d.Effect, d.Status, d.Reason = merlon.Challenge, http.StatusUnauthorized, SecondFactorMissing
+	}
+	return d
+}
+
+// A renewer is a prover whose proof is rotated when what its owner may has
+// changed: a session.Manager.
+type renewer interface {
+	merlon.Prover
+	Renew(r *merlon.Request) (*http.Cookie, error)
+}
+
+// renew returns a new cookie for a session whose owner's rights have changed.
+// One that has ended meanwhile will be noticed by the next request.
+func (g *Guard) renew(r *merlon.Request, id *merlon.Identity) (*http.Cookie, error) {
+	if g.renewer == nil || id.Session == "" || r.Header["Cookie"] == nil {
+		return nil, nil
+	}
+	c, err := g.renewer.Renew(r)
+	if _, ended := over(err); ended || errors.Is(err, merlon.ErrNoProof) {
+		return nil, nil
+	}
+	return c, err
 }
 
 // lacksFactor reports whether a person has proved less than policy asks of

@@ -2,10 +2,12 @@ package identity
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/attempts"
 )
 
 // The names of events, from the OWASP logging vocabulary.
@@ -119,6 +121,27 @@ func (d *Desk) letter(v Visit, a account.Account, l Letter) {
 	l.Account, l.Origin, l.Site = a, v.Origin, v.Site
 	l.Time, l.Client, l.Agent = d.now(), v.Client, shorten(v.UserAgent(), maxAgent)
 	d.env.Letters.Letter(l)
+}
+
+// Attacked passes on what package attempts has noticed: it is for
+// attempts.New. The owner of an account that others try to get into is told.
+func (d *Desk) Attacked(n attempts.Notice) {
+	if d.env.Event != nil {
+		name := LoginFailMax
+		if n.Kind == attempts.AccountLocked {
+			name = LoginLock
+		}
+		d.env.Event(Event{Name: name, Reason: merlon.Reason(n.Kind), User: n.Account, Detail: strconv.Itoa(n.Count) + " failures", Err: n.Err})
+	}
+	if n.Account == "" || d.env.Letters == nil || n.Kind != attempts.AccountAttacked && n.Kind != attempts.AccountLocked {
+		return
+	}
+	d.later(func(ctx context.Context) {
+		a, _, err := d.find(ctx, n.Account)
+		if err == nil && a.ID != "" && a.EmailVerified {
+			d.env.Letters.Letter(Letter{Kind: UnderAttack, To: a.Email, Account: a, Time: n.Time, Client: n.Client, Detail: n.Kind})
+		}
+	})
 }
 
 const (
