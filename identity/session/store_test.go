@@ -16,6 +16,7 @@ func openMemory(*testing.T) (one, other session.Store) {
 func TestMemory(t *testing.T) {
 	sessiontest.TestStore(t, openMemory)
 	t.Run("watch", func(t *testing.T) { sessiontest.TestWatch(t, openMemory) })
+	t.Run("replicas", func(t *testing.T) { sessiontest.TestReplicas(t, openMemory) })
 }
 
 func TestMemoryIsBounded(t *testing.T) {

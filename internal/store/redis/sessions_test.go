@@ -44,6 +44,11 @@ func TestSessions(t *testing.T) {
 	contract(t, at)
 }
 
+func TestReplicas(t *testing.T) {
+	_, at := onSocket(t)
+	sessiontest.TestReplicas(t, replicas(at))
+}
+
 func TestSessionsInMiniredis(t *testing.T) {
 	m := miniredis.RunT(t)
 	contract(t, "redis://"+m.Addr())
