@@ -164,6 +164,7 @@ func (f *Factors) finish(ctx context.Context, s site, place, ticket string, answ
 		return Proof{}, fmt.Errorf("%w: the key did not verify its owner when it was taken in", ErrWrong)
 	}
 	if used.Authenticator.CloneWarning {
+		p.Method = ""
 		return p, fmt.Errorf("%w: %d after %d", ErrCloned, parsed.Response.AuthenticatorData.Counter, c.Counter)
 	}
 	err = f.store.UseFactor(ctx, c.ID, c.Counter, int64(used.Authenticator.SignCount), nil, f.now())

@@ -12,6 +12,7 @@
 package mfa
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -24,8 +25,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"context"
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity/account"
@@ -183,7 +182,7 @@ func (f *Factors) open(ticket, place string, size int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: the ticket is too long", ErrStale)
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(ticket)
-	if err != nil {
+	if err != nil || strings.ContainsAny(ticket, "\r\n") { // which decoding skips
 		return nil, fmt.Errorf("%w: the ticket is not base64url", ErrStale)
 	}
 	plain, err := f.tickets.Open(sealed, place)
@@ -236,8 +235,8 @@ func (f *Factors) site(origin string) (site, error) {
 	switch {
 	case u.Scheme != "https" && (u.Scheme != "http" || !local):
 		return site{}, fmt.Errorf("origin %q: browsers have passkeys only with https, and at localhost", origin)
-	case !hostName(host):
-		return site{}, fmt.Errorf("origin %q: passkeys are bound to a host name; an address has none", origin)
+	case !hostName(host) || host != "localhost" && !strings.Contains(host, "."):
+		return site{}, fmt.Errorf("origin %q: passkeys are bound to a host name with a domain; an address has none", origin)
 	}
 	s := site{origin: u.Scheme + "://" + host, rp: host}
 	if p := u.Port(); p != "" && (u.Scheme != "https" || p != "443") && (u.Scheme != "http" || p != "80") {

@@ -75,8 +75,8 @@ func (f *Factors) EnrolTOTP(ctx context.Context, a account.Account) (Enrolment, 
 }
 
 const (
-	qrSize  = 320 // pixels
-	qrFrame = 40  // ISO/IEC 18004 wants four modules of white, also on a dark page
+	qrSize  = 400 // pixels
+	qrFrame = 48  // ISO/IEC 18004 wants four modules of white, also on a dark page
 )
 
 func framed(code image.Image) ([]byte, error) {
@@ -134,8 +134,8 @@ func seedPlace(fa account.Factor) string { return at(fa.Account, fa.ID) }
 
 // CheckTOTP checks a code of one of the account's apps and uses it up: of two
 // that come with one code, one is let in, whatever replica they ask.
-// account.ErrUsed: it was a good code once. account.ErrNotFound: the account
-// has no app.
+// account.ErrUsed: it was a good code once, which whoever asks should not learn.
+// account.ErrNotFound: the account has no app.
 func (f *Factors) CheckTOTP(ctx context.Context, accountID, code string) (account.Factor, error) {
 	all, err := f.store.Factors(ctx, accountID)
 	if err != nil {
