@@ -56,7 +56,7 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := signedIn(r)
-	if need, missing := a.need(id, p.now()); missing {
+	if need, missing := p.need(a, id); missing {
 		if a.none {
 			p.answerError(w, r, a, &oauthError{"login_required", "nobody is signed in, or not as asked for"})
 			return
@@ -104,11 +104,14 @@ func signedIn(r *http.Request) *merlon.Identity {
 }
 
 // need returns how somebody has to log in first, if they do.
-func (a *authorization) need(id *merlon.Identity, now time.Time) (Need, bool) {
-	need := Need{Strength: a.strength, Hint: a.hint, Client: a.client.Name}
+func (p *Provider) need(a *authorization, id *merlon.Identity) (Need, bool) {
+	need := Need{Strength: max(a.strength, a.client.Strength), Hint: a.hint, Client: a.client.Name}
 	if id == nil {
 		return need, true
 	}
+	now, proved := p.now(), account.StrengthOf(id.Methods)
+	must := p.required(a.client, id)
+	need.Strength = max(a.strength, must)
 	var since time.Time // what a log-in must not be older than
 	if a.bounded {
 		since = now.Add(-a.maxAge)
@@ -124,7 +127,7 @@ func (a *authorization) need(id *merlon.Identity, now time.Time) (Need, bool) {
 		return need, true
 	}
 	// acr_values are a wish: who has just logged in has done what they can.
-	if !a.none && a.after.IsZero() && account.StrengthOf(id.Methods) < a.strength {
+	if proved < must || !a.none && a.after.IsZero() && proved < a.strength {
 		return need, true
 	}
 	return Need{}, false

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/secrets"
 )
 
@@ -75,6 +76,12 @@ type Client struct {
 	//
 	//	consent: false
 	Consent *bool `yaml:"consent,omitempty"`
+	// Strength is the least that people have to prove when they sign in at the
+	// client: multi-factor or phishing-resistant. Default: what policy asks of
+	// them anyway. Example:
+	//
+	//	strength: multi-factor
+	Strength account.Strength `yaml:"strength,omitempty"`
 	// Introspect lets the client ask about any token, not only its own, as
 	// programs must that get tokens from others. Default: false. Example:
 	//
@@ -156,6 +163,9 @@ func newClient(c Client, issuer string) (*client, error) {
 		if rule := badRedirect(l, c.Public); rule != "" {
 			bad(fmt.Sprintf("logout[%d]", i), l, rule)
 		}
+	}
+	if c.Strength > account.PhishingResistant {
+		bad("strength", "", "must be multi-factor or phishing-resistant")
 	}
 	if b := c.BackchannelLogout; b != "" {
 		if rule := badRedirect(b, false); rule != "" {

@@ -78,6 +78,44 @@ func TestLogIn(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPolicy(t *testing.T) {
+	t.Run("trap 47: policy asks for more than was proved", func(t *testing.T) {
+		must := account.Multi
+		w := newWorld(t, func(_ *provider.Config, d *provider.Deps) {
+			d.Required = func(id *merlon.Identity) account.Strength { return must }
+		})
+		v := w.tokens(t, "openid")
+		w.identity.Methods = []string{account.ByPassword}
+		if res := w.browse(t, "GET", with(), nil); res.StatusCode != http.StatusUnauthorized || w.need.Strength != account.Multi {
+			t.Errorf("%s, %+v", res.Status, w.need)
+		}
+		// Nor does it help to come back, or to ask for no page.
+		if res := w.browse(t, "GET", w.need.ReturnTo, nil); res.StatusCode != http.StatusUnauthorized {
+			t.Error(res.Status)
+		}
+		if q := answer(t, w.browse(t, "GET", with("prompt", "none"), nil)); q.Get("error") != "login_required" {
+			t.Errorf("%v", q)
+		}
+		must = account.PhishingResistant
+		if res, _ := w.post(t, provider.Token, "wiki", secretWiki, refresh(v)); res.StatusCode != http.StatusBadRequest {
+			t.Error("a log-in from before the policy gets new tokens: " + res.Status)
+		}
+	})
+	t.Run("the client asks for more than was proved", func(t *testing.T) {
+		w := newWorld(t, func(c *provider.Config, _ *provider.Deps) { c.Clients[0].Strength = account.PhishingResistant })
+		if res := w.browse(t, "GET", with(), nil); res.StatusCode != http.StatusUnauthorized || w.need.Strength != account.PhishingResistant {
+			t.Errorf("%s, %+v", res.Status, w.need)
+		}
+		w.identity.Methods = []string{account.Passkey}
+		if q := answer(t, w.browse(t, "GET", with(), nil)); q.Get("code") == "" {
+			t.Errorf("%v", q)
+		}
+	})
+}
+
+func TestWayBack(t *testing.T) {
 	t.Run("who only comes back has not logged in", func(t *testing.T) {
 		w := newWorld(t)
 		w.now = w.now.Add(time.Hour)

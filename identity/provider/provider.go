@@ -176,6 +176,10 @@ type Deps struct {
 	Users  Users
 	Pages  Pages
 	Key    secrets.Key
+	// Required is the least that policy asks of somebody, wherever they go: a
+	// session that has proved less gets no code, and no new tokens. Nil: a
+	// client's own strength counts only.
+	Required func(*merlon.Identity) account.Strength
 	// Throttle may be nil: secrets are too long to be guessed.
 	Throttle Throttle
 	// HTTP is what log-out tokens are sent by. Nil: one that verifies
@@ -258,6 +262,14 @@ func New(c Config, d Deps) (*Provider, error) {
 		p.HTTP = &http.Client{Transport: &http.Transport{TLSHandshakeTimeout: sendTimeout, ForceAttemptHTTP2: true, MaxIdleConns: 16}}
 	}
 	return p, nil
+}
+
+// required is the least that somebody must have proved for a client.
+func (p *Provider) required(c *client, id *merlon.Identity) account.Strength {
+	if p.Required == nil {
+		return c.Strength
+	}
+	return max(c.Strength, p.Required(id))
 }
 
 // badIssuer returns what is wrong with an issuer, or "".

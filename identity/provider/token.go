@@ -109,7 +109,7 @@ func (p *Provider) tokenForCode(w http.ResponseWriter, r *http.Request, c *clien
 		p.refuseGrant(w, r, code.Grant)
 		return
 	}
-	g, u, ok := p.live(w, r, code.Grant)
+	g, u, ok := p.live(w, r, c, code.Grant)
 	if !ok {
 		return
 	}
@@ -165,7 +165,7 @@ func (p *Provider) tokenForRefresh(w http.ResponseWriter, r *http.Request, c *cl
 		}
 		scopes = asked
 	}
-	g, u, ok := p.live(w, r, rt.Grant)
+	g, u, ok := p.live(w, r, c, rt.Grant)
 	if !ok {
 		return
 	}
@@ -226,22 +226,33 @@ func aboutPeople(scope string) bool {
 }
 
 // live returns a grant that holds and the person behind it, or writes that
-// there is none.
-func (p *Provider) live(w http.ResponseWriter, r *http.Request, grant string) (Grant, User, bool) {
-	g, err := p.Store.Grant(r.Context(), grant, p.now())
-	if err == nil {
-		var u User
-		u, err = p.Users.User(r.Context(), g.Subject, g.AuthTime)
-		if err == nil {
-			return g, u, true
-		}
-	}
-	if errors.Is(err, ErrNotFound) {
+// there is none. What policy asks of them now counts, not what it did when they
+// logged in.
+func (p *Provider) live(w http.ResponseWriter, r *http.Request, c *client, grant string) (Grant, User, bool) {
+	g, u, err := p.person(r.Context(), c, grant)
+	switch {
+	case errors.Is(err, ErrNotFound):
 		p.refuseGrant(w, r, grant)
-	} else {
+	case err != nil:
 		p.unable(w, r, err)
 	}
-	return Grant{}, User{}, false
+	return g, u, err == nil
+}
+
+func (p *Provider) person(ctx context.Context, c *client, grant string) (Grant, User, error) {
+	g, err := p.Store.Grant(ctx, grant, p.now())
+	if err != nil {
+		return Grant{}, User{}, err
+	}
+	u, err := p.Users.User(ctx, g.Subject, g.AuthTime)
+	if err != nil {
+		return Grant{}, User{}, err
+	}
+	id := &merlon.Identity{Subject: g.Subject, Name: u.Name, Groups: u.Groups, Roles: u.Roles, Methods: g.Methods, When: g.AuthTime, Session: g.Session}
+	if account.StrengthOf(g.Methods) < p.required(c, id) {
+		return Grant{}, User{}, ErrNotFound
+	}
+	return g, u, nil
 }
 
 // issue makes the tokens of a grant, but for the refresh token.
