@@ -15,9 +15,9 @@ type Brand struct {
 	//
 	//	name: The Shop
 	Name string `yaml:"name,omitempty"`
-	// Color is that of buttons and links, written #rrggbb. One that white or
-	// black writing cannot be read on is an error; on dark pages a lighter
-	// shade of it is used. Default: "#2f4b8f". Example:
+	// Color is that of buttons and links, written #rrggbb. It must be dark
+	// enough to be read on white (a contrast of 4.5, WCAG 2.2 AA); dark pages
+	// have a lighter shade of it. Default: "#2f4b8f". Example:
 	//
 	//	color: "#0b6e4f"
 	Color string `yaml:"color,omitempty"`
