@@ -86,7 +86,8 @@ what a backend-security checklist warns of. It is one binary, free and local.`,
 	})
 	root.SetVersionTemplate("merlon {{.Version}}\n")
 	root.AddCommand(serveCommand(), checkCommand(), initCommand(), demoCommand(), whyCommand(),
-		eventsCommand(), replayCommand(), caCommand(), passwordCommand(), configCommand(), versionCommand())
+		eventsCommand(), replayCommand(), caCommand(), passwordCommand(),
+		userCommand(), sessionCommand(), keyCommand(), configCommand(), versionCommand())
 	return root
 }
 

@@ -66,7 +66,7 @@ func checkExample(t *testing.T, root *cobra.Command, line string) {
 		return
 	}
 	for i, w := range words {
-		if w == ">" || w == "|" {
+		if strings.ContainsAny(w, "<>|") {
 			words = words[:i]
 			break
 		}
