@@ -222,6 +222,7 @@ func TestSettings(t *testing.T) {
 		{`providers[1].client_secret: must be set, or private_key`, func(p *oidc.Provider) { p.ClientSecret = "" }},
 		{`providers[1].client_secret: must be set, or private_key`, func(p *oidc.Provider) { p.PrivateKey = "env:X" }},
 		{`providers[1].client_secret "env:MERLON_UNSET"`, func(p *oidc.Provider) { p.ClientSecret = "env:MERLON_UNSET" }},
+		{`providers[1].client_certificate "/x": needs its private_key`, func(p *oidc.Provider) { p.ClientCertificate = "/x" }},
 		{`is not in PEM`, func(p *oidc.Provider) { p.PrivateKey, p.ClientSecret = p.ClientSecret, "" }},
 		{`providers[1].domains[0] "Corp.example": must be a domain in lower case`, func(p *oidc.Provider) { p.Domains = []string{"Corp.example"} }},
 		{`providers[1].domains[0] "*": must be a domain`, func(p *oidc.Provider) { p.Domains = []string{"*"} }},

@@ -73,6 +73,12 @@ type Provider struct {
 	//
 	//	private_key: file:/etc/merlon/corp.pem
 	PrivateKey secrets.Ref `yaml:"private_key,omitempty"`
+	// ClientCertificate is a file with a certificate in PEM. Merlon then proves
+	// itself by it, with private_key as its key, in TLS (tls_client_auth, RFC
+	// 8705). Default: none. Example:
+	//
+	//	client_certificate: /etc/merlon/corp.crt
+	ClientCertificate string `yaml:"client_certificate,omitempty"`
 	// KeyID is what the provider calls that key. Default: none. Example:
 	//
 	//	key_id: merlon-2026
@@ -293,7 +299,7 @@ func newProvider(c Provider) (*provider, error) {
 			bad("ca", c.CA, err.Error())
 		}
 	}
-	p.http = newClient(pool)
+	p.http = newClient(pool, p.cert)
 	p.keys = &keys{http: p.http, turn: make(chan struct{}, 1)}
 	return p, errors.Join(errs...)
 }

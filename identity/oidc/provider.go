@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -18,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +52,8 @@ var algorithms = []string{
 type provider struct {
 	Provider
 	secret secrets.Secret
-	signer jose.Signer // private_key_jwt; nil if there is none
+	signer jose.Signer       // private_key_jwt; nil if there is none
+	cert   []tls.Certificate // tls_client_auth
 	http   *http.Client
 	keys   *keys
 	now    func() time.Time
@@ -78,12 +81,21 @@ type metadata struct {
 	SendsIssuer  bool     `json:"authorization_response_iss_parameter_supported"`
 	ProofMethods []string `json:"token_endpoint_auth_methods_supported"`
 	Algorithms   []string `json:"id_token_signing_alg_values_supported"`
+
+	// Where to go with a client certificate, if elsewhere (RFC 8705, 5).
+	TLS struct {
+		TokenURL string `json:"token_endpoint"`
+		PAR      string `json:"pushed_authorization_request_endpoint"`
+	} `json:"mtls_endpoint_aliases"`
 }
 
 // resolve fetches what Merlon proves itself with.
 func (p *provider) resolve() error {
 	if (p.ClientSecret == "") == (p.PrivateKey == "") {
 		return merlon.BadSetting("client_secret", "", "must be set, or private_key, not both")
+	}
+	if p.ClientCertificate != "" && p.PrivateKey == "" {
+		return merlon.BadSetting("client_certificate", p.ClientCertificate, "needs its private_key")
 	}
 	if p.ClientSecret != "" {
 		s, err := p.ClientSecret.Resolve()
@@ -94,6 +106,17 @@ func (p *provider) resolve() error {
 		return nil
 	}
 	s, err := p.PrivateKey.Resolve()
+	if err == nil && p.ClientCertificate != "" {
+		cert, err := os.ReadFile(p.ClientCertificate)
+		if err == nil {
+			p.cert = make([]tls.Certificate, 1)
+			p.cert[0], err = tls.X509KeyPair(cert, []byte(s.Reveal()))
+		}
+		if err != nil {
+			return merlon.BadSetting("client_certificate", p.ClientCertificate, err.Error())
+		}
+		return nil
+	}
 	if err == nil {
 		p.signer, err = newSigner(s.Reveal(), p.KeyID)
 	}
@@ -147,14 +170,14 @@ func newSigner(text, id string) (jose.Signer, error) {
 // newClient returns a client for one provider's addresses: https only, with
 // bounds for time and size, and redirects only of what is fetched, on the same
 // host: a secret is never sent on.
-func newClient(pool *x509.CertPool) *http.Client {
+func newClient(pool *x509.CertPool, cert []tls.Certificate) *http.Client {
 	return &http.Client{
 		Timeout: fetchTimeout,
 		Transport: &bounded{&http.Transport{
 			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConns: 8, IdleConnTimeout: time.Minute,
 			DialContext:         (&net.Dialer{Timeout: fetchTimeout}).DialContext,
 			TLSHandshakeTimeout: fetchTimeout, MaxResponseHeaderBytes: 64 << 10,
-			TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+			TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: cert, MinVersion: tls.VersionTLS12},
 		}},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if via[0].Method != http.MethodGet || via[0].Header.Get("Authorization") != "" || req.URL.Host != via[0].URL.Host || len(via) > 3 {
@@ -247,6 +270,7 @@ func (p *provider) fetch(ctx context.Context) (*metadata, error) {
 	for name, at := range map[string]string{
 		"authorization_endpoint": m.AuthURL, "token_endpoint": m.TokenURL, "jwks_uri": m.JWKS, "userinfo_endpoint": m.UserInfo,
 		"end_session_endpoint": m.EndSession, "pushed_authorization_request_endpoint": m.PAR,
+		"mtls_endpoint_aliases.token_endpoint": m.TLS.TokenURL, "mtls_endpoint_aliases.pushed_authorization_request_endpoint": m.TLS.PAR,
 	} {
 		u, err := url.Parse(at)
 		needed := name == "authorization_endpoint" || name == "token_endpoint" || name == "jwks_uri"
@@ -256,6 +280,9 @@ func (p *provider) fetch(ctx context.Context) (*metadata, error) {
 		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" {
 			return nil, fmt.Errorf("metadata: %s must be https", name)
 		}
+	}
+	if len(p.cert) > 0 {
+		m.TokenURL, m.PAR = cmp.Or(m.TLS.TokenURL, m.TokenURL), cmp.Or(m.TLS.PAR, m.PAR)
 	}
 	for _, a := range m.Algorithms {
 		if slices.Contains(algorithms, a) {
@@ -275,7 +302,7 @@ func (p *provider) config(m *metadata, host string) *oauth2.Config {
 		RedirectURL: "https://" + host + CallbackPath(p.Name),
 		Endpoint:    oauth2.Endpoint{AuthURL: m.AuthURL, TokenURL: m.TokenURL, AuthStyle: oauth2.AuthStyleInHeader},
 	}
-	if p.signer != nil || p.inForm(m) {
+	if p.secret.Reveal() == "" || p.inForm(m) {
 		c.Endpoint.AuthStyle = oauth2.AuthStyleInParams
 	}
 	return c
@@ -320,7 +347,8 @@ func (p *provider) push(ctx context.Context, m *metadata, authURL string) (strin
 	for k, v := range proof {
 		form[k] = v
 	}
-	if p.signer == nil && p.inForm(m) {
+	byHeader := p.secret.Reveal() != "" && !p.inForm(m)
+	if p.secret.Reveal() != "" && !byHeader {
 		form.Set("client_secret", p.secret.Reveal())
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.PAR, strings.NewReader(form.Encode()))
@@ -328,7 +356,7 @@ func (p *provider) push(ctx context.Context, m *metadata, authURL string) (strin
 		return "", err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	if p.signer == nil && !p.inForm(m) {
+	if byHeader {
 		req.SetBasicAuth(url.QueryEscape(p.ClientID), url.QueryEscape(p.secret.Reveal()))
 	}
 	res, err := p.http.Do(req)

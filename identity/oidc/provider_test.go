@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -302,5 +303,33 @@ func TestClientProof(t *testing.T) {
 		if err != nil || json.Unmarshal(b, &c) != nil || c.Iss != clientID || c.Sub != clientID || c.Aud != l.issuer || c.Jti == "" || jws.Signatures[0].Header.KeyID != "mine" {
 			t.Errorf("%s, %v", b, err)
 		}
+	}
+}
+
+func TestClientCertificate(t *testing.T) {
+	dir, _ := certificate(t)
+	l := newLiar(t)
+	l.meta["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": l.issuer + "/mtls/token"}
+	s := settings(t, "corp", l.srv)
+	s.ClientSecret, s.PrivateKey, s.ClientCertificate = "", secrets.Ref("file:"+dir+"/key.pem"), dir+"/cert.pem"
+	next := l.srv.Config.Handler
+	l.srv.TLS.ClientAuth = tls.RequestClientCert
+	l.srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path, ok := strings.CutPrefix(r.URL.Path, "/mtls"); ok && len(r.TLS.PeerCertificates) == 1 {
+			r.URL.Path = path
+		} else if path == "/token" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	rp := party(t, s)
+	_, a := l.begin(t, rp, oidc.Start{})
+	if _, err := rp.Callback(t.Context(), a); err != nil || l.form.Get("client_id") != clientID || l.form.Has("client_secret") || l.form.Has("client_assertion") || l.form.Has("basic") {
+		t.Errorf("%v, %v", l.form, err)
+	}
+	l.meta["mtls_endpoint_aliases"] = map[string]any{"token_endpoint": "http://127.0.0.1/token"}
+	if _, err := party(t, s).Begin(t.Context(), "corp", oidc.Start{Host: host}); reason(err) != oidc.ProviderDown {
+		t.Errorf("an alias by http: %v", err)
 	}
 }
