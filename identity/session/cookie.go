@@ -56,6 +56,22 @@ func hashOf(h http.Header) (Hash, error) {
 	return hash, nil
 }
 
+// allHashes returns the hashes of the well-formed session cookies of h, up to
+// a number.
+func allHashes(h http.Header, most int) []Hash {
+	var found []Hash
+	for _, field := range h["Cookie"] {
+		for part := range strings.SplitSeq(field, ";") {
+			if text, ok := ours(part); ok {
+				if hash, ok := parseID(text); ok && len(found) < most {
+					found = append(found, hash)
+				}
+			}
+		}
+	}
+	return found
+}
+
 // ours returns the value of a part of a Cookie field that is a session cookie.
 func ours(part string) (string, bool) {
 	name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=")

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -142,29 +141,23 @@ func (m *Manager) rotate(r *merlon.Request, old, s Session, now time.Time) (Sess
 	return s, m.cookie(id, &s, now), nil
 }
 
+// mostCookies is how many session cookies of one request are looked at.
+// Browsers have one.
+const mostCookies = 4
+
 // End logs out: every session that r has a cookie of ends, on all replicas. It
 // is no error if there is none. [Clear] tells the browser.
 func (m *Manager) End(r *merlon.Request) error {
-	for _, field := range r.Header["Cookie"] {
-		for part := range strings.SplitSeq(field, ";") {
-			text, ok := ours(part)
-			if !ok {
-				continue
-			}
-			h, ok := parseID(text)
-			if !ok {
-				continue
-			}
-			s, err := m.store.Get(r.Context(), h)
-			if errors.Is(err, ErrNotFound) {
-				m.live.forget([]Hash{h}) // somebody else was faster, and may not have told yet
-				continue
-			} else if err != nil {
-				return &Error{Reason: Unavailable, Err: err}
-			}
-			if _, err := m.end(r.Context(), Where{Account: s.Account, ID: s.ID}); err != nil {
-				return err
-			}
+	for _, h := range allHashes(r.Header, mostCookies) {
+		s, err := m.store.Get(r.Context(), h)
+		if errors.Is(err, ErrNotFound) {
+			m.live.forget([]Hash{h}) // somebody else was faster, and may not have told yet
+			continue
+		} else if err != nil {
+			return &Error{Reason: Unavailable, Err: err}
+		}
+		if _, err := m.end(r.Context(), Where{Account: s.Account, ID: s.ID}); err != nil {
+			return err
 		}
 	}
 	return nil

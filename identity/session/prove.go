@@ -98,6 +98,7 @@ func (m *Manager) enter(r *merlon.Request) (*entry, time.Time, error) {
 
 // hold returns the entry of h, locked and read within the last second.
 func (m *Manager) hold(ctx context.Context, h Hash) (*entry, error) {
+	m.watching.Do(func() { go m.watch() })
 	for range 4 {
 		e := m.live.get(h)
 		e.mu.Lock()

@@ -174,6 +174,7 @@ type Manager struct {
 	accounts Accounts
 	live     *live
 	now      func() time.Time
+	watching sync.Once
 	closing  chan struct{}
 	close    sync.Once
 }
@@ -194,8 +195,8 @@ var defaults = [4]Limits{
 	3: {Idle: 15 * time.Minute, Absolute: 12 * time.Hour},
 }
 
-// New returns a Manager of the sessions in store. It watches them until
-// [Manager.Close].
+// New returns a Manager of the sessions in store. From the first of them that
+// it is asked about it watches them, until [Manager.Close].
 func New(c Config, store Store, accounts Accounts) (*Manager, error) {
 	m := &Manager{
 		atMost: c.AtMost, any: c.Activity == "any", keep: c.Keep, store: store, accounts: accounts,
@@ -242,7 +243,6 @@ func New(c Config, store Store, accounts Accounts) (*Manager, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	go m.watch()
 	return m, nil
 }
 

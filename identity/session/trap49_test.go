@@ -182,6 +182,14 @@ func TestTrap49LogOut(t *testing.T) {
 	if err := w.m.End(request()); err != nil {
 		t.Errorf("without a cookie: %v", err)
 	}
+	many := request()
+	for range 1000 {
+		many.AddCookie(c)
+	}
+	before := w.store.gets.Load()
+	if err := w.m.End(many); err != nil || w.store.gets.Load()-before > 4 {
+		t.Errorf("a thousand cookies made %d look-ups: %v", w.store.gets.Load()-before, err)
+	}
 }
 
 // Nobody tells the manager: it finds out within a second.
