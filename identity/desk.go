@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -43,7 +44,18 @@ type Env struct {
 	Throttle *attempts.Throttle
 	Letters  Letters     // nil: nobody is written to, and links cannot be asked for
 	Event    func(Event) // told what happened, for the event log; may be nil
+	// Revoke ends the tokens that hang on a session of an account, or all of
+	// the account's if session is empty: the refresh tokens of applications
+	// must not outlive a log-out. It may be nil.
+	Revoke func(ctx context.Context, account, session string) error
+	// Mapped says, by the provider's name, which of our groups and roles its
+	// mapping can give. Who loses them there loses them here at the next
+	// log-in, and keeps what was given here.
+	Mapped map[string]Mapping
 }
+
+// A Mapping is what a provider decides about.
+type Mapping struct{ Groups, Roles []string }
 
 // A Visit is one request to the desk, and the header of the answer that is
 // being made: the desk adds cookies to it.

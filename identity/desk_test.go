@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -893,8 +894,13 @@ func TestProvider(t *testing.T) {
 	b = w.browser("192.0.2.1")
 	proof.Subject, proof.Authoritative = "s2", true
 	proof.Groups = []string{"staff"}
+	w.env.Mapped = map[string]identity.Mapping{"corp": {Groups: []string{"staff", "ops"}}}
+	if _, err := w.store.Update(ctx, "ANN-ID", func(a *account.Account) error { a.Groups = []string{"chess", "ops"}; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	w.remake()
 	s = b.want(in(b, proof), identity.SignedIn)
-	if s.Account != "ANN-ID" || !slices.Equal(w.account("ANN-ID").Groups, []string{"staff"}) {
+	if s.Account != "ANN-ID" || !slices.Equal(w.account("ANN-ID").Groups, []string{"chess", "staff"}) {
 		t.Errorf("%+v", s)
 	}
 	w.must(identity.ProviderLinked)
@@ -969,10 +975,20 @@ func TestLogOut(t *testing.T) {
 	if _, ok := b.jar["__Host-merlon"]; ok {
 		t.Error("a cookie that proves nobody is not cleared")
 	}
+	var revoked []string
+	w.env.Revoke = func(_ context.Context, account, session string) error {
+		revoked = append(revoked, account+"/"+session)
+		return nil
+	}
+	w.remake()
 	one, two := w.browser("192.0.2.1").signIn("ann"), w.browser("192.0.2.2").signIn("ann")
+	twos := two.who().Session
 	one.want(one.do(func(v identity.Visit) (identity.Step, error) { return w.desk.EndSession(v, "") }), identity.Done)
 	if one.who() == nil || two.who() != nil {
 		t.Errorf("%v, %v", one.who(), two.who())
+	}
+	if !slices.Equal(revoked, []string{"ANN-ID/" + twos}) { // trap 49
+		t.Errorf("tokens of %v were revoked", revoked)
 	}
 	one.want(one.do(func(v identity.Visit) (identity.Step, error) { return w.desk.EndSession(v, "nonsense") }), identity.Stale)
 }

@@ -224,7 +224,7 @@ func (d *Desk) enrolled(v Visit, who enroller, pend string, f account.Factor, me
 		return step, err
 	}
 	// Sessions that have not proved the new factor end; this one has.
-	if _, err := d.env.Sessions.EndAll(ctx, a.ID, who.session.ID); err != nil {
+	if err := d.endOthers(ctx, a.ID, who.session.ID); err != nil {
 		return Step{}, err
 	}
 	_, c, err := d.env.Sessions.StepUp(v.Request, session.Proof{Account: a.ID, Methods: []string{method}})

@@ -2,10 +2,12 @@ package identity
 
 import (
 	"errors"
+	"hash/maphash"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -54,6 +56,7 @@ type Guard struct {
 	c       Config
 	provers []merlon.Prover
 	renewer renewer // nil if there is none
+	asked   *asked
 	rules   *Rules
 	now     func() time.Time
 }
@@ -69,7 +72,7 @@ func New(c Config, provers ...merlon.Prover) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guard{c: c, provers: provers, rules: rules, now: time.Now}
+	g := &Guard{c: c, provers: provers, rules: rules, now: time.Now, asked: &asked{seed: maphash.MakeSeed()}}
 	for _, p := range provers {
 		if m, ok := p.(renewer); ok {
 			g.renewer = m
@@ -149,8 +152,25 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	}
 	if g.lacksFactor(found) && !strings.HasPrefix(r.Path, Prefix) {
 		d.Effect, d.Status, d.Reason = merlon.Challenge, http.StatusUnauthorized, SecondFactorMissing
+		if d.Header == nil {
+			d.Header = http.Header{}
+		}
+		d.Header.Set("WWW-Authenticate", bearer(r)+`, error="insufficient_user_authentication"`) // RFC 9470
 	}
 	return d
+}
+
+// asked remembers which sessions have been asked about within this second. It
+// may forget one, which is then asked about once more.
+type asked struct {
+	seed  maphash.Seed
+	slots [1024]atomic.Uint64
+}
+
+func (a *asked) lately(session string, now time.Time) bool {
+	h := maphash.String(a.seed, session)
+	slot, value := &a.slots[h%uint64(len(a.slots))], h^uint64(now.Unix())
+	return slot.Swap(value) == value
 }
 
 // A renewer is a prover whose proof is rotated when what its owner may has
@@ -163,7 +183,7 @@ type renewer interface {
 // renew returns a new cookie for a session whose owner's rights have changed.
 // One that has ended meanwhile will be noticed by the next request.
 func (g *Guard) renew(r *merlon.Request, id *merlon.Identity) (*http.Cookie, error) {
-	if g.renewer == nil || id.Session == "" || r.Header["Cookie"] == nil {
+	if g.renewer == nil || id.Session == "" || r.Header["Cookie"] == nil || g.asked.lately(id.Session, r.Received) {
 		return nil, nil
 	}
 	c, err := g.renewer.Renew(r)

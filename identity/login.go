@@ -76,8 +76,11 @@ func (d *Desk) find(ctx context.Context, name string) (a account.Account, user s
 		return account.Account{}, "\x00" + shorten(name, 64), nil // no name of anybody
 	}
 	a, err = d.env.Accounts.ByName(ctx, user)
-	if errors.Is(err, account.ErrNotFound) && strings.Contains(user, "@") {
-		a, err = d.env.Accounts.ByEmail(ctx, user)
+	if strings.Contains(user, "@") { // asked for in any case, so that it takes as long
+		byEmail, other := d.env.Accounts.ByEmail(ctx, user)
+		if errors.Is(err, account.ErrNotFound) {
+			a, err = byEmail, other
+		}
 	}
 	switch {
 	case errors.Is(err, account.ErrNotFound):

@@ -54,7 +54,7 @@ func (d *Desk) SetPassword(v Visit, pend, pass string) (Step, error) {
 	} else if err != nil {
 		return Step{}, err
 	}
-	if _, err := d.env.Sessions.EndAll(v.Context(), a.ID, ""); err != nil {
+	if err := d.endOthers(v.Context(), a.ID, ""); err != nil {
 		return Step{}, err
 	}
 	e := Event{Name: PasswordChange, Account: a.ID, User: a.Name, Detail: p.Why}
@@ -161,7 +161,7 @@ func (d *Desk) ChangePassword(v Visit, current, pass string) (Step, error) {
 	} else if err != nil {
 		return Step{}, err
 	}
-	if _, err := d.env.Sessions.EndAll(v.Context(), a.ID, me.session.ID); err != nil {
+	if err := d.endOthers(v.Context(), a.ID, me.session.ID); err != nil {
 		return Step{}, err
 	}
 	if _, err := d.remember(v.Context(), v, a); err != nil {

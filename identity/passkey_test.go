@@ -221,9 +221,7 @@ func TestBreachedPassword(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = policy.Close() })
 	w.env.Policy = policy
-	if w.desk, err = identity.NewDesk(w.config, w.env); err != nil {
-		t.Fatal(err)
-	}
+	w.remake()
 	thief := w.browser("203.0.113.1")
 	s := thief.want(thief.password("ann", annsPassword), identity.Sent)
 	if s.Pending != "" || thief.who() != nil {

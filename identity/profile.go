@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"errors"
 
 	"github.com/merlon-dev/merlon"
@@ -189,7 +190,7 @@ func (d *Desk) RemoveFactor(v Visit, id string) (Step, error) {
 	}
 	d.letter(v, a, Letter{Kind: FactorRemoved, Detail: f.Name})
 	d.event(v, Event{Name: UserUpdated, Reason: FactorTakenOff, Account: a.ID, User: a.Name, Method: f.Kind, Detail: f.Name})
-	if _, err := d.env.Sessions.EndAll(ctx, a.ID, me.session.ID); err != nil {
+	if err := d.endOthers(ctx, a.ID, me.session.ID); err != nil {
 		return Step{}, err
 	}
 	return Step{State: Done, Name: called(a), Account: a.ID}, nil
@@ -224,6 +225,11 @@ func (d *Desk) LogOut(v Visit) (Step, error) {
 	}
 	session.Clear(v.Header)
 	if v.Identity != nil {
+		if v.Identity.Session != "" {
+			if err := d.revoke(v.Context(), v.Identity.Subject, v.Identity.Session); err != nil {
+				return Step{}, err
+			}
+		}
 		d.event(v, Event{Name: SessionExpired, Account: v.Identity.Subject, User: v.Identity.Name, Detail: "logged out"})
 	}
 	return Step{State: Done}, nil
@@ -239,9 +245,9 @@ func (d *Desk) EndSession(v Visit, id string) (Step, error) {
 		return Step{}, err
 	}
 	if id == "" {
-		_, err = d.env.Sessions.EndAll(v.Context(), a.ID, s.ID)
-	} else {
-		err = d.env.Sessions.EndOne(v.Context(), a.ID, id)
+		err = d.endOthers(v.Context(), a.ID, s.ID)
+	} else if err = d.env.Sessions.EndOne(v.Context(), a.ID, id); err == nil {
+		err = d.revoke(v.Context(), a.ID, id)
 	}
 	if errors.Is(err, session.ErrNotFound) {
 		return Step{State: Stale}, nil
@@ -250,4 +256,37 @@ func (d *Desk) EndSession(v Visit, id string) (Step, error) {
 	}
 	d.event(v, Event{Name: SessionExpired, Account: a.ID, User: a.Name, Detail: "ended by its owner"})
 	return Step{State: Done}, nil
+}
+
+// endOthers ends the sessions of an account but one, and what hangs on them;
+// with an empty one, all that there is.
+func (d *Desk) endOthers(ctx context.Context, accountID, except string) error {
+	var others []session.Session
+	if except != "" && d.env.Revoke != nil {
+		var err error
+		if others, err = d.env.Sessions.List(ctx, accountID); err != nil {
+			return err
+		}
+	}
+	if _, err := d.env.Sessions.EndAll(ctx, accountID, except); err != nil {
+		return err
+	}
+	if except == "" {
+		return d.revoke(ctx, accountID, "")
+	}
+	for _, s := range others {
+		if s.ID != except {
+			if err := d.revoke(ctx, accountID, s.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Desk) revoke(ctx context.Context, accountID, sessionID string) error {
+	if d.env.Revoke == nil {
+		return nil
+	}
+	return d.env.Revoke(ctx, accountID, sessionID)
 }

@@ -128,26 +128,31 @@ func (d *Desk) adopt(v Visit, a account.Account, proof oidc.Proof) (account.Acco
 	return a, Step{}, nil
 }
 
-// mapped puts groups and roles in force that the provider's mapping says. A
-// provider without a mapping leaves those of the account.
+// mapped puts in force what the provider's mapping says of groups and roles,
+// and takes away what it could say and does not any more.
 func (d *Desk) mapped(v Visit, a account.Account, proof oidc.Proof) (account.Account, error) {
-	same := func(ours, theirs []string) bool { return theirs == nil || slices.Equal(ours, sorted(theirs)) }
-	if same(a.Groups, proof.Groups) && same(a.Roles, proof.Roles) {
+	m := d.env.Mapped[proof.Provider]
+	groups := merged(a.Groups, m.Groups, proof.Groups)
+	roles := merged(a.Roles, m.Roles, proof.Roles)
+	if slices.Equal(groups, sorted(a.Groups)) && slices.Equal(roles, sorted(a.Roles)) {
 		return a, nil
 	}
 	a, err := d.env.Accounts.Update(v.Context(), a.ID, func(a *account.Account) error {
-		if proof.Groups != nil {
-			a.Groups = sorted(proof.Groups)
-		}
-		if proof.Roles != nil {
-			a.Roles = sorted(proof.Roles)
-		}
+		a.Groups = merged(a.Groups, m.Groups, proof.Groups)
+		a.Roles = merged(a.Roles, m.Roles, proof.Roles)
 		return nil
 	})
 	if err == nil {
 		d.event(v, Event{Name: UserUpdated, Account: a.ID, User: a.Name, Method: account.ByOIDC + proof.Provider, Detail: "groups and roles"})
 	}
 	return a, err
+}
+
+// merged is what an account has, without what the provider decides about, and
+// with what it says.
+func merged(has, decides, says []string) []string {
+	kept := slices.DeleteFunc(slices.Clone(has), func(s string) bool { return slices.Contains(decides, s) })
+	return sorted(append(kept, says...))
 }
 
 // Link links a provider's account to the account that is signed in.
@@ -187,6 +192,9 @@ func (d *Desk) Unlink(v Visit, issuer, subject string) (Step, error) {
 		return Step{}, err
 	}
 	if _, err := d.env.Sessions.EndByProvider(ctx, issuer, subject, ""); err != nil {
+		return Step{}, err
+	}
+	if err := d.revoke(ctx, a.ID, ""); err != nil {
 		return Step{}, err
 	}
 	d.event(v, Event{Name: UserUpdated, Reason: ProviderTakenOff, Account: a.ID, User: a.Name, Detail: issuer})

@@ -169,6 +169,17 @@ func newWorld(t testing.TB, c identity.Config) *world {
 	return w
 }
 
+// remake makes the desk anew from a changed env.
+func (w *world) remake() {
+	w.t.Helper()
+	w.desk.Close()
+	var err error
+	if w.desk, err = identity.NewDesk(w.config, w.env); err != nil {
+		w.t.Fatal(err)
+	}
+	w.desk.SetClock(w.now)
+}
+
 // add makes an account with ann's password.
 func (w *world) add(a account.Account) account.Account {
 	w.t.Helper()
