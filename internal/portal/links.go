@@ -148,7 +148,7 @@ func (p *Portal) first(v *visit) {
 		name: "join", fail: "fail.weak", field: "new",
 		data: joinData{First: true, Secret: secretOf(v.form), Name: shorten(v.form.Get("name"))},
 	}
-	if step.State == identity.Taken {
+	if step.State == identity.Taken || step.State == identity.Wrong {
 		pg.fail, pg.field = "fail.taken-name", "name"
 	}
 	p.next(v, step, err, pg)
