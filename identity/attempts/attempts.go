@@ -14,7 +14,9 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"hash"
 	"net/netip"
 	"sync"
 	"time"
@@ -61,7 +63,7 @@ type Throttle struct {
 	config Config
 	store  Store
 	spare  Store // counts while the store cannot
-	key    []byte
+	macs   sync.Pool
 	notify func(Notice)
 	now    func() time.Time
 
@@ -85,10 +87,10 @@ func New(c Config, k secrets.Key, s Store, notify func(Notice)) (*Throttle, erro
 	if notify == nil {
 		notify = func(Notice) {}
 	}
-	return &Throttle{
-		config: c, store: s, spare: own, key: k.Derive("merlon attempts"),
-		notify: notify, now: time.Now, told: map[toldKey]time.Time{},
-	}, nil
+	t := &Throttle{config: c, store: s, spare: own, notify: notify, now: time.Now, told: map[toldKey]time.Time{}}
+	key := k.Derive("merlon attempts")
+	t.macs.New = func() any { return &mac{hash: hmac.New(sha256.New, key)} }
+	return t, nil
 }
 
 // Begin counts a try, before it is looked at, or says how long to wait. A try
@@ -259,21 +261,40 @@ func (t *Throttle) strangerBuckets(try Try, strained bool) []Bucket {
 // passwordTag stands for a password without telling it: without the key it
 // cannot be guessed, and it is too short to be sure of one.
 func (t *Throttle) passwordTag(password string) string {
-	m := hmac.New(sha256.New, t.key)
-	m.Write([]byte("password\x00" + password))
-	return string(m.Sum(nil)[:8])
+	k := t.sum("password", password[:min(len(password), maxPassword)])
+	return string(k[:8])
 }
+
+// maxPassword is how much of a password is looked at; no longer one is right.
+const maxPassword = 1024
 
 // bucketKey names a bucket. It is keyed, so that nobody can choose names that
 // fall together, and a common store holds no names.
 func (t *Throttle) bucketKey(kind, name string, parts ...string) Key {
-	m := hmac.New(sha256.New, t.key)
-	m.Write([]byte(kind + "\x00" + name))
+	return t.sum(kind+"\x00"+name, parts...)
+}
+
+// sum is a keyed hash of texts, each with its length before it.
+func (t *Throttle) sum(what string, parts ...string) Key {
+	m := t.macs.Get().(*mac)
+	defer t.macs.Put(m)
+	m.hash.Reset()
+	m.buf = append(m.buf[:0], what...)
 	for _, p := range parts {
-		m.Write([]byte{0, byte(len(p) >> 8), byte(len(p))})
-		m.Write([]byte(p))
+		m.buf = binary.BigEndian.AppendUint64(append(m.buf, 0), uint64(len(p)))
+		m.buf = append(m.buf, p...)
 	}
-	return Key(m.Sum(nil)[:16])
+	m.hash.Write(m.buf)
+	m.buf = m.hash.Sum(m.buf)
+	k := Key(m.buf[len(m.buf)-sha256.Size:][:16])
+	clear(m.buf) // a password may have been in it
+	return k
+}
+
+// A mac is an HMAC that is used again.
+type mac struct {
+	hash hash.Hash
+	buf  []byte
 }
 
 // places returns what one subscriber can be told by, and the network around
