@@ -21,6 +21,11 @@ func (db *DB) Row(ctx context.Context, query string) *sql.Row {
 	return db.write.QueryRowContext(ctx, query)
 }
 
+// Rows reads anything.
+func (db *DB) Rows(ctx context.Context, query string) (*sql.Rows, error) {
+	return db.write.QueryContext(ctx, query)
+}
+
 // Verified reports whether a server behind the URL must show a certificate
 // that is valid for its name.
 func Verified(url string) (bool, error) {

@@ -192,8 +192,9 @@ func TestNothingOutlivesEnd(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func() *store.DB) {
 		ctx := t.Context()
 		a, b := open().Sessions(), open().Sessions()
-		for n := range 100 {
+		for n := range 50 {
 			one := aSession("ann", n)
+			issuer := one.Issuer
 			put(t, a, one)
 			var wg sync.WaitGroup
 			wg.Go(func() {
@@ -212,7 +213,7 @@ func TestNothingOutlivesEnd(t *testing.T) {
 				if n%2 == 0 {
 					_, err = b.End(ctx, session.Where{Account: "ann"})
 				} else {
-					_, err = b.End(ctx, session.Where{Issuer: one.Issuer, Subject: "sub-ann"})
+					_, err = b.End(ctx, session.Where{Issuer: issuer, Subject: "sub-ann"})
 				}
 				wants(t, "end", err, nil)
 			})

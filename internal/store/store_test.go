@@ -201,6 +201,75 @@ func TestMigrationsAreAlike(t *testing.T) {
 	same(t, "migrations", columns("postgres"), columns("sqlite"))
 }
 
+// What is asked for often is found by an index.
+func TestIndexes(t *testing.T) {
+	db := open(t, store.Config{Dir: t.TempDir()})
+	ctx := t.Context()
+	create(t, db.Accounts(), ann())
+	for _, q := range []string{
+		"SELECT * FROM accounts WHERE id = 'x'",
+		"SELECT * FROM accounts WHERE name = 'x'",
+		"SELECT * FROM accounts WHERE email_verified AND email = 'x'",
+		"SELECT * FROM accounts WHERE name > 'x' ORDER BY name LIMIT 9",
+		"SELECT * FROM factors WHERE account = 'x' ORDER BY created, id",
+		"SELECT * FROM links WHERE hash = x'00' AND purpose = 'x' AND expires > 1",
+		"DELETE FROM links WHERE expires <= 1",
+		"DELETE FROM links WHERE account = 'x' AND purpose = 'x'",
+		"SELECT * FROM devices WHERE account = 'x' AND hash = x'00'",
+		"SELECT * FROM logins WHERE account = 'x' ORDER BY id DESC LIMIT 9",
+		"SELECT * FROM externals WHERE issuer = 'x' AND subject = 'x'",
+		"SELECT * FROM externals WHERE account = 'x' ORDER BY issuer, subject",
+		"SELECT * FROM sessions WHERE hash = x'00'",
+		"SELECT * FROM sessions WHERE hash IN (x'00', x'01')",
+		"SELECT * FROM sessions WHERE account = 'x' AND NOT retired AND expires > 1 ORDER BY created DESC, issued DESC",
+		"DELETE FROM sessions WHERE issuer = 'x' AND subject = 'x' AND issuer <> ''",
+		"DELETE FROM sessions WHERE issuer = 'x' AND sid = 'x' AND issuer <> ''",
+		"DELETE FROM sessions WHERE expires < 1",
+		"SELECT * FROM api_keys WHERE id = 'x'",
+		"SELECT * FROM revocations WHERE seq > 1 AND expires > 1",
+		"DELETE FROM token_families WHERE expires <= 1",
+		"UPDATE token_families SET revoked = true WHERE subject = 'x'",
+		"UPDATE token_families SET revoked = true WHERE session = 'x'",
+		"SELECT * FROM grants WHERE subject = 'x' AND expires > 1 ORDER BY created, id",
+		"SELECT * FROM grant_codes WHERE hash = x'00'",
+		"DELETE FROM grants WHERE expires <= 1",
+	} {
+		for _, step := range plan(t, ctx, db, q) {
+			if strings.HasPrefix(step, "SCAN") && !strings.Contains(step, "USING") {
+				t.Errorf("%s: %s", q, step)
+			}
+		}
+	}
+	// Foreign keys look there, too.
+	for _, table := range []string{"factors", "links", "devices", "logins", "externals", "api_keys"} {
+		if p := plan(t, ctx, db, "SELECT 1 FROM "+table+" WHERE account = 'x'"); !strings.HasPrefix(p[0], "SEARCH") {
+			t.Errorf("%s: %s", table, p)
+		}
+	}
+}
+
+// plan is how SQLite does a query.
+func plan(t *testing.T, ctx context.Context, db *store.DB, query string) (steps []string) {
+	t.Helper()
+	rows, err := db.Rows(ctx, "EXPLAIN QUERY PLAN "+query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var step string
+		if err := rows.Scan(&id, &parent, &unused, &step); err != nil {
+			t.Fatal(err)
+		}
+		steps = append(steps, step)
+	}
+	if err := rows.Err(); err != nil || len(steps) == 0 {
+		t.Fatal(query, steps, err)
+	}
+	return steps
+}
+
 // TestWriter is no test: it adds accounts until it is killed.
 func TestWriter(t *testing.T) {
 	dir := os.Getenv("STORE_TEST_WRITER")
