@@ -77,6 +77,20 @@ func TestDone(t *testing.T) {
 	})
 }
 
+// A token that is remembered expires by the clock, not by when it is forgotten.
+func TestRememberedExpires(t *testing.T) {
+	w := newWorld(t, nil)
+	tok := issue(t, w.Service, token.Claims{})
+	if _, err := verify(w.Service, tok); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.move(6*time.Minute + time.Second)
+	w.Poll(t.Context())
+	if _, err := verify(w.Service, tok); reason(t, err) != token.TokenExpired {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Who proves and revokes at once sees no token hold after it was revoked.
 func TestRaces(t *testing.T) {
 	w := newWorld(t, func(c *token.Config) { c.Cache = 32 })

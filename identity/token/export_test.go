@@ -3,7 +3,6 @@ package token
 import (
 	"context"
 	"crypto"
-	"crypto/ed25519"
 	"net/netip"
 	"time"
 
@@ -41,12 +40,6 @@ func ReadSet(b []byte, algs ...jose.SignatureAlgorithm) (map[string]crypto.Publi
 	}
 	return out, err
 }
-
-// SmallOrders are the points under which anybody can sign, in their one form.
-func SmallOrders() [][32]byte { return smallOrders[:] }
-
-// Small reports whether p is such a point in any form.
-func Small(p ed25519.PublicKey) bool { return smallOrder(p) }
 
 // Forget empties the cache.
 func (s *Service) Forget() { s.cache.dropIf(func(*entry) bool { return true }) }

@@ -92,6 +92,9 @@ func TestKeySets(t *testing.T) {
 			if reason(t, err) != c.want {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
+			if strings.HasPrefix(c.name, "use:enc") && len(w.Findings()) > 0 {
+				t.Errorf("an ordinary key is found to be wrong: %v", w.Findings())
+			}
 			found := strings.Contains(fmt.Sprint(w.Findings()), "RSA-2048")
 			if found != (key == small) {
 				t.Errorf("findings: %v", w.Findings())
@@ -356,6 +359,7 @@ func TestOtherAlgorithms(t *testing.T) {
 		w.publish(t, keySet(
 			jose.JSONWebKey{Key: key.Public(), KeyID: "k", Algorithm: alg},
 			jose.JSONWebKey{Key: pair()["RS256"].Public(), KeyID: "r", Algorithm: "PS512"},
+			jose.JSONWebKey{Key: pair()["ES256"].Public(), KeyID: "wrong", Algorithm: "ES384"},
 		))
 		for _, c := range []struct {
 			alg  jose.SignatureAlgorithm
@@ -367,9 +371,16 @@ func TestOtherAlgorithms(t *testing.T) {
 			{jose.PS512, pair()["RS256"], "r", ""},
 			{jose.RS512, pair()["RS256"], "r", token.TokenKey},
 			{jose.ES256, pair()["ES256"], "k", token.TokenAlgorithm},
+			{jose.ES384, pair()["ES256"], "wrong", token.TokenKey}, // trap 52: wrong curve
 		} {
-			k := jose.SigningKey{Algorithm: c.alg, Key: jose.JSONWebKey{Key: c.key, KeyID: c.kid}}
-			if _, err := verify(w.Service, joseToken(t, k, "at+jwt", w.claims(nil))); reason(t, err) != c.want {
+			var tok string
+			if c.kid == "wrong" {
+				tok = mint("ES256", c.key, header("ES384", map[string]any{"kid": c.kid}), w.claims(nil))
+			} else {
+				k := jose.SigningKey{Algorithm: c.alg, Key: jose.JSONWebKey{Key: c.key, KeyID: c.kid}}
+				tok = joseToken(t, k, "at+jwt", w.claims(nil))
+			}
+			if _, err := verify(w.Service, tok); reason(t, err) != c.want {
 				t.Errorf("%s: %v", c.alg, err)
 			}
 		}
@@ -379,7 +390,3 @@ func TestOtherAlgorithms(t *testing.T) {
 func readSetAll(b []byte) (map[string]crypto.PublicKey, error) {
 	return token.ReadSet(b, jose.RS256, jose.PS256, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA)
 }
-
-func smallOrders() [][32]byte { return token.SmallOrders() }
-
-func isSmall(p ed25519.PublicKey) bool { return token.Small(p) }

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -306,6 +307,8 @@ func claimAttacks(w *world) []attack {
 		{"trap 54: claims list", raw("[]"), token.TokenMalformed},
 		{"trap 54: 64 kB", with(map[string]any{"x": strings.Repeat("x", 48<<10)}), token.TokenTooLong},
 		{"trap 54: bound to a key", with(map[string]any{"cnf": map[string]any{"jkt": "AAAA"}}), token.TokenBinding},
+		{"trap 54: bound to a certificate and a key", with(map[string]any{"cnf": map[string]any{"jkt": "AAAA", "x5t#S256": strings.Repeat("A", 43)}}), token.TokenBinding},
+		{"trap 54: bound to half a hash", with(map[string]any{"cnf": map[string]any{"x5t#S256": "AAAA"}}), token.TokenBinding},
 		{"trap 54: cnf null", with(map[string]any{"cnf": nil}), token.TokenBinding},
 		{"trap 53: ID token: nonce", jwt(map[string]any{"nonce": "n"}), token.TokenType},
 		{"trap 53: ID token: at_hash", jwt(map[string]any{"at_hash": "h"}), token.TokenType},
@@ -426,36 +429,63 @@ func TestBoundToCertificate(t *testing.T) {
 	}
 }
 
+// smallOrders are the y of the points of order 1, 2, 4 and 8, and those of them
+// that are written in another form, as p and p+1.
+var smallOrders = []string{
+	"0000000000000000000000000000000000000000000000000000000000000000",
+	"0100000000000000000000000000000000000000000000000000000000000000",
+	"26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+	"c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+	"ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+	"eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+}
+
 // Trap 52: keys under which anybody can sign are not taken from a key set, in
 // whichever of their forms they come.
 func TestSmallOrderKeys(t *testing.T) {
+	nothing := make([]byte, 64)
+	nothing[0] = 1 // R is the neutral element, S is 0
+	forged := 0
+	for _, y := range smallOrders {
+		for _, sign := range []byte{0, 0x80} {
+			key, err := hex.DecodeString(y)
+			if err != nil {
+				t.Fatal(err)
+			}
+			key[31] |= sign
+			for n := range 100 {
+				if ed25519.Verify(key, []byte{byte(n)}, nothing) {
+					forged++
+					break
+				}
+			}
+			set := keySet(map[string]any{"kty": "OKP", "crv": "Ed25519", "x": b64.EncodeToString(key), "kid": "x", "alg": "EdDSA"})
+			if keys, err := readSetAll([]byte(text(set))); err == nil || len(keys) > 0 {
+				t.Errorf("%x was taken", key)
+			}
+		}
+	}
+	if forged < 8 {
+		t.Errorf("only %d of the keys are as bad as they should be", forged)
+	}
+
 	neutral := make(ed25519.PublicKey, 32)
 	neutral[0] = 1
-	signed := neutral
-	signed = append(ed25519.PublicKey(nil), signed...)
-	signed[31] |= 0x80
-	overflow := make(ed25519.PublicKey, 32) // p+1, which is 1
-	for i := range overflow {
-		overflow[i] = 0xff
+	w := newWorld(t, nil)
+	w.publish(t, keySet(
+		map[string]any{"kty": "OKP", "crv": "Ed25519", "x": b64.EncodeToString(neutral), "kid": kid("EdDSA"), "alg": "EdDSA"},
+		publicJWK("ES256", nil),
+	))
+	tok := smallOrderToken(header("EdDSA", nil), w.claims(nil))
+	input, sig, _ := cutLast(tok)
+	if b, err := b64.DecodeString(sig); err != nil || !ed25519.Verify(neutral, []byte(input), b) {
+		t.Fatal("the attack does not work without a guard, and shows nothing")
 	}
-	overflow[0], overflow[31] = 0xee, 0x7f
-	for name, key := range map[string]ed25519.PublicKey{"neutral": neutral, "with a sign": signed, "p+1": overflow} {
-		w := newWorld(t, nil)
-		w.publish(t, map[string]any{"keys": []any{
-			map[string]any{"kty": "OKP", "crv": "Ed25519", "x": b64.EncodeToString(key), "kid": kid("EdDSA"), "alg": "EdDSA"},
-			jose.JSONWebKey{Key: pair()["ES256"].Public(), KeyID: kid("ES256"), Algorithm: "ES256"},
-		}})
-		tok := smallOrderToken(header("EdDSA", nil), w.claims(nil))
-		input, sig, _ := cutLast(tok)
-		b, _ := b64.DecodeString(sig)
-		if name == "neutral" && !ed25519.Verify(key, []byte(input), b) {
-			t.Fatal("the attack does not work without a guard, and shows nothing")
-		}
-		if _, err := verify(w.Service, tok); reason(t, err) != token.TokenKey {
-			t.Errorf("%s: %v", name, err)
-		}
-		if _, err := verify(w.Service, w.good("ES256")); err != nil {
-			t.Errorf("%s: the other key: %v", name, err)
-		}
+	if _, err := verify(w.Service, tok); reason(t, err) != token.TokenKey {
+		t.Error(err)
+	}
+	if _, err := verify(w.Service, w.good("ES256")); err != nil {
+		t.Errorf("the other key: %v", err)
 	}
 }
