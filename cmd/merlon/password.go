@@ -161,7 +161,7 @@ and has lines SUFFIX:COUNT, as the public range service gives them, or one with
 lines SHA1:COUNT; a folder stands for all files in it, - for standard input.
 
 The file has 2.25 bytes for a password and takes one in 65,536 others for a
-stolen one. For a thousand million passwords this needs 140 MB of memory and, for
+stolen one. For a thousand million passwords this needs 170 MB of memory and, for
 a while, 8 GB of disk beside the file. --min-count 10 leaves out what was hardly
 ever seen. A running Merlon keeps the old file until it is reloaded.`,
 		Example: `  merlon password build-filter --out breached.filter pwned/
@@ -266,7 +266,7 @@ func askHidden(cmd *cobra.Command, lines *bufio.Reader, what string) (string, er
 	case a := <-typed:
 		return a.text, a.err
 	case <-cmd.Context().Done():
-		return "", cmd.Context().Err()
+		return "", errors.New("interrupted")
 	}
 }
 

@@ -147,7 +147,7 @@ func (s *shard) sound() bool {
 
 // verify reads the fingerprints.
 func (f *Filter) verify() error {
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, min(f.info.Bytes, 1<<20))
 	for i := range f.shards {
 		s := &f.shards[i]
 		r := io.NewSectionReader(f.file, s.offset, 2*int64(s.fingerprints))

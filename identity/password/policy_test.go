@@ -191,7 +191,7 @@ func TestCommonPasswords(t *testing.T) {
 			}
 		}
 	}
-	if len(words) < 2500 || n < 100_000 {
+	if len(words) < 3000 || n < 100_000 {
 		t.Errorf("only %d words, %d passwords", len(words), n)
 	}
 	t.Logf("%d words, %d passwords", len(words), n)
