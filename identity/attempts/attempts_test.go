@@ -271,6 +271,17 @@ func TestParallelTriesAreCountedFirst(t *testing.T) {
 	}
 }
 
+// Two who try at the same time, one of whom has looked at the clock before.
+func TestSameTime(t *testing.T) {
+	w := newWorld(t, attempts.Config{}, nil)
+	for range 5 {
+		if !w.fails(password("ann", "192.0.2.1", "x")) {
+			t.Fatal("waits although it is free")
+		}
+		w.now = w.now.Add(-time.Nanosecond)
+	}
+}
+
 // trap 44: a success of the guesser's own account in between.
 func TestOwnSuccessResetsNothing(t *testing.T) {
 	run := func(own bool) (looked int) {

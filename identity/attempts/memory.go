@@ -176,7 +176,10 @@ func (m *Memory) count(res *Result, buckets []Bucket, i int, at int64) (before p
 	}
 	p.total++
 	p.last = at
-	p.next = at + int64(b.Schedule.delay(int(p.level+0.001)))
+	p.next = 0 // not at: of two at the same time, one may have looked at the clock before
+	if d := b.Schedule.delay(int(p.level + 0.001)); d > 0 {
+		p.next = at + int64(d)
+	}
 	res.Counts[i] = p.total
 	return before, true
 }
@@ -233,7 +236,7 @@ func (m *Memory) refund(r Refund) {
 		p.level = max(0, p.level-float32(r.Count))
 		p.total -= min(r.Count, p.total)
 		if r.Count > 0 && p.last == r.At.UnixNano() {
-			p.next = p.last // the wait was for this failure alone
+			p.next = 0 // the wait was for this failure alone
 		}
 		if r.Success {
 			p.total = 0
