@@ -261,6 +261,8 @@ func TestPrivateIssuer(t *testing.T) {
 // and https keys.
 func TestDiscovery(t *testing.T) {
 	set, _ := json.Marshal(keySet(publicJWK("ES256", nil)))
+	clear := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(set) }))
+	t.Cleanup(clear.Close)
 	for _, c := range []struct {
 		name         string
 		issuer, jwks string
@@ -269,7 +271,7 @@ func TestDiscovery(t *testing.T) {
 		{"as it should be", "%s/realm", "%s/keys", ""},
 		{"another issuer", "%s/other", "%s/keys", token.TokenUnavailable},
 		{"trap 54: slash", "%s/realm/", "%s/keys", token.TokenUnavailable},
-		{"trap 55: http keys", "%s/realm", "http://id.example.com/keys", token.TokenUnavailable},
+		{"trap 55: http keys", "%s/realm", clear.URL + "/keys", token.TokenUnavailable},
 		{"file keys", "%s/realm", "file:///etc/passwd", token.TokenUnavailable},
 		{"no keys", "%s/realm", "", token.TokenUnavailable},
 	} {

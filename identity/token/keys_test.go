@@ -2,6 +2,11 @@ package token_test
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -246,17 +251,89 @@ func TestSealedKeys(t *testing.T) {
 	}
 }
 
-// RSA-2048 may come from others, but not from us: it could only have been put
-// into the store by whoever has the master key.
+// RSA-2048 may come from others, but not from us, even if it is sealed as ours
+// are; and what we make is longer.
 func TestShortOwnKey(t *testing.T) {
-	if k, err := token.Generate("RS256"); err != nil || k.Public().(interface{ Size() int }).Size() < 384 {
+	if k, err := token.Generate("RS256"); err != nil || k.Public().(*rsa.PublicKey).N.BitLen() != 3072 {
 		t.Errorf("got %v", err)
 	}
+	for name, c := range map[string]struct {
+		alg string
+		key func() (any, error)
+	}{
+		"RSA-2048":       {"RS256", func() (any, error) { return rsa.GenerateKey(crand.Reader, 2048) }},
+		"another's kind": {"RS256", func() (any, error) { return ecdsa.GenerateKey(elliptic.P256(), crand.Reader) }},
+		"wrong curve":    {"ES256", func() (any, error) { return ecdsa.GenerateKey(elliptic.P384(), crand.Reader) }},
+		"signs nothing":  {"ES256", func() (any, error) { return ecdh.X25519().GenerateKey(crand.Reader) }},
+	} {
+		key, err := c.key()
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := token.SigningKey{ID: "k", Algorithm: c.alg, Created: time.Unix(1, 0), SignFrom: time.Unix(2, 0)}
+		row.Sealed = masterKey(t).Box("merlon token signing").Seal(der, "k "+c.alg+" 1 2")
+		store := token.NewMemory()
+		if err := store.AddKey(t.Context(), row, ""); err != nil {
+			t.Fatal(err)
+		}
+		_, err = token.New(t.Context(), token.Config{Issuer: ours, Algorithm: c.alg}, masterKey(t), store)
+		if err == nil || strings.Contains(err.Error(), "sealed") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Keys that nobody could read for an hour sign nothing, and say so.
+func TestKeysAway(t *testing.T) {
+	store := &broken{Memory: token.NewMemory()}
+	s, err := token.New(t.Context(), token.Config{Issuer: ours, Algorithm: "EdDSA"}, masterKey(t), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clock clock
+	s.SetNow(clock.now)
+	store.fails.Store(true)
+	for _, c := range []struct {
+		after time.Duration
+		works bool
+	}{{50 * time.Minute, true}, {20 * time.Minute, false}} {
+		clock.move(c.after)
+		if err := s.RefreshKeys(); !errors.Is(err, errBroken) {
+			t.Fatal(err)
+		}
+		_, _, err := s.Issue(t.Context(), token.Claims{Subject: "ann"})
+		_, _, err2 := s.JWKS(t.Context())
+		if (err == nil) != c.works || (err2 == nil) != c.works {
+			t.Errorf("after %s more: %v, %v", c.after, err, err2)
+		}
+	}
+	if len(s.Findings()) == 0 {
+		t.Error("nothing is found to be wrong")
+	}
+	store.fails.Store(false)
+	if err := s.RefreshKeys(); err != nil {
+		t.Fatal(err)
+	}
+	issue(t, s, token.Claims{})
 }
 
 func TestReplaceKeys(t *testing.T) {
 	w := newWorld(t, nil)
 	w2 := w.open(t, token.Config{Issuer: ours, Algorithm: "EdDSA"})
+	w.clock.move(29*24*time.Hour + time.Minute) // the next key is published already
+	for _, s := range []*token.Service{w.Service, w2} {
+		if err := s.RefreshKeys(); err != nil {
+			t.Fatal(err)
+		}
+		s.Poll(t.Context())
+	}
+	if rows, _ := w.store.Keys(t.Context()); len(rows) != 2 {
+		t.Fatalf("%d keys before", len(rows))
+	}
 	before := issue(t, w.Service, token.Claims{})
 	for _, s := range []*token.Service{w.Service, w2} {
 		if _, err := verify(s, before); err != nil {

@@ -94,6 +94,23 @@ func testStore(t *testing.T, open func(*testing.T) token.Store) {
 		}
 	})
 	t.Run("revocations are widened and expire", func(t *testing.T) { testRevocations(t, open(t), now) })
+	t.Run("what has expired may be forgotten, nothing else", func(t *testing.T) {
+		s := open(t)
+		for _, f := range []token.Family{
+			{ID: "old", Hash: []byte("a"), Started: now, Idle: now.Add(time.Hour), Expires: now.Add(time.Hour)},
+			{ID: "long", Hash: []byte("b"), Started: now, Idle: now.Add(time.Hour), Expires: now.Add(9 * time.Hour)},
+			{ID: "new", Hash: []byte("c"), Started: now.Add(2 * time.Hour), Idle: now.Add(3 * time.Hour), Expires: now.Add(4 * time.Hour)},
+		} {
+			if err := s.AddFamily(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, id := range []string{"long", "new"} {
+			if _, err := s.Family(t.Context(), id); err != nil {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+	})
 	t.Run("families", func(t *testing.T) { testFamilies(t, open(t), now) })
 }
 

@@ -299,6 +299,9 @@ func claimAttacks(w *world) []attack {
 		{"trap 54: groups text", with(map[string]any{"groups": "admin"}), token.TokenClaims},
 		{"trap 54: groups null", with(map[string]any{"groups": nil}), token.TokenClaims},
 		{"trap 54: roles object", with(map[string]any{"realm_access": map[string]any{"roles": map[string]any{"admin": true}}}), token.TokenClaims},
+		{"trap 54: groups with a number", with(map[string]any{"groups": []any{"a", 1}}), token.TokenClaims},
+		{"trap 54: groups with an empty text", with(map[string]any{"groups": []any{""}}), token.TokenClaims},
+		{"trap 54: 1000 groups", with(map[string]any{"groups": slices.Repeat([]string{"g"}, 1000)}), token.TokenClaims},
 		{"trap 54: amr text", with(map[string]any{"amr": "pwd"}), token.TokenClaims},
 		{"trap 54: sub twice", raw(strings.Replace(text(w.claims(nil)), `{`, `{"sub":"admin",`, 1)), token.TokenMalformed},
 		{"trap 54: member twice, deep", raw(strings.Replace(text(w.claims(nil)), `{`, `{"x":{"y":[{"z":1,"z":2}]},`, 1)), token.TokenMalformed},
@@ -400,6 +403,39 @@ func TestProve(t *testing.T) {
 	} {
 		if id, err := w.Prove(r); id != nil || err == nil || errors.Is(err, merlon.ErrNoProof) {
 			t.Errorf("%s: %v, %v", name, id, err)
+		}
+	}
+}
+
+// Each issuer names its claims as it likes.
+func TestClaimNames(t *testing.T) {
+	w := newWorld(t, func(c *token.Config) {
+		i := &c.Issuers[0]
+		i.Name, i.Groups, i.Roles, i.Scopes = "email", "https://id.example.com/groups", "/a~1b/0~0", "scp"
+	})
+	prove := func(change map[string]any) (*merlon.Identity, error) {
+		return w.Prove(request("Bearer " + mint("ES256", pair()["ES256"], header("ES256", nil), w.claims(change))))
+	}
+	id, err := prove(map[string]any{
+		"email": "ann@example.com", "https://id.example.com/groups": []string{"b", "a", "b"},
+		"a/b": map[string]any{"0~": []string{"admin"}}, "scp": []string{"x"}, "scope": "y", "roles": []string{"no"}, "groups": []string{"no"},
+	})
+	if err != nil || id.Name != "ann@example.com" || !slices.Equal(id.Groups, []string{"a", "b"}) ||
+		!slices.Equal(id.Roles, []string{"admin"}) || !slices.Equal(id.Scopes, []string{"x"}) {
+		t.Errorf("%+v, %v", id, err)
+	}
+	id, err = prove(map[string]any{"a/b": "text", "scp": ""})
+	if err != nil || id.Name != id.Subject || len(id.Roles)+len(id.Groups)+len(id.Scopes) != 0 || id.Scopes == nil {
+		t.Errorf("%+v, %v", id, err)
+	}
+	for name, change := range map[string]map[string]any{
+		"email null":      {"email": nil},
+		"email number":    {"email": 1},
+		"scp with spaces": {"scp": []string{"a b"}},
+		"scp numbers":     {"scp": []int{1}},
+	} {
+		if id, err := prove(change); reason(t, err) != token.TokenClaims {
+			t.Errorf("%s: %+v, %v", name, id, err)
 		}
 	}
 }
