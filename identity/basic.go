@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -313,19 +314,16 @@ func (b *BasicProver) find(ctx context.Context, user string) (stored string, id 
 	if bad != nil {
 		return "", id, NoAccount, nil
 	}
-	a, err := b.env.Accounts.ByName(ctx, name)
-	if errors.Is(err, account.ErrNotFound) && strings.Contains(name, "@") {
-		a, err = b.env.Accounts.ByEmail(ctx, name)
-	}
-	switch {
-	case errors.Is(err, account.ErrNotFound):
-		return "", id, NoAccount, nil
-	case err != nil:
-		return "", id, "", err
-	}
-	factors, err := b.env.Accounts.Factors(ctx, a.ID)
+	a, _, err := find(ctx, b.env.Accounts, name)
 	if err != nil {
 		return "", id, "", err
+	}
+	factors, err := b.env.Accounts.Factors(ctx, cmp.Or(a.ID, nobody))
+	if err != nil {
+		return "", id, "", err
+	}
+	if a.ID == "" {
+		return "", id, NoAccount, nil
 	}
 	id.Subject, id.Name, id.Groups, id.Roles = a.ID, a.Name, a.Groups, a.Roles
 	switch {

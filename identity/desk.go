@@ -77,7 +77,8 @@ const (
 	// answer. [Step.Codes] may hold recovery codes to show once.
 	SignedIn State = "signed-in"
 	// Wrong: name, password, code, passkey or where it comes from is not
-	// right, and nobody is told which. The same Pending may be used again.
+	// right, and nobody is told which. The Pending that was sent may be used
+	// again; [Desk.Again] says what for.
 	Wrong State = "wrong"
 	// Wait: too many tries; after [Step.Wait] again (429). Looks the same
 	// whether there is such an account.
@@ -96,8 +97,8 @@ const (
 	// Stale: what was begun took too long, was finished, or began in another
 	// browser or for another site. Begin again.
 	Stale State = "stale"
-	// Weak: the new password is not accepted; [Step.Weak] says why. The same
-	// Pending may be used again.
+	// Weak: the new password is not accepted; [Step.Weak] says why. The Pending
+	// that was sent may be used again.
 	Weak State = "weak"
 	// Sent: a letter is on its way, if there is anybody to write to.
 	Sent State = "sent"

@@ -107,6 +107,18 @@ func (d *Desk) proved(v Visit, p *pending, a account.Account, method string) (St
 	return d.next(v, p, a)
 }
 
+// Again says once more what a pending asks for, so that its page can be shown
+// again: after Wrong, say. As the step that handed it out.
+func (d *Desk) Again(v Visit, pend string) (Step, error) {
+	p, a, err := d.resume(v, pend, toLogIn, toStepUp, toRecover)
+	if errors.Is(err, errStale) {
+		return Step{State: Stale}, nil
+	} else if err != nil {
+		return Step{}, err
+	}
+	return d.next(v, p, a)
+}
+
 // StepUp begins to prove again who is signed in, as strongly as the session
 // was proved or as need says, whichever is more. Second with Options (all of
 // them may have to be proved one after the other) and Pending, or Anonymous.

@@ -35,6 +35,10 @@ func TestSecondFactor(t *testing.T) {
 		t.Fatalf("%+v, %+v", s, b.who())
 	}
 	b.want(b.totp(s.Pending, "000000"), identity.Wrong)
+	again := b.want(b.do(func(v identity.Visit) (identity.Step, error) { return w.desk.Again(v, s.Pending) }), identity.Second)
+	if !slices.Equal(again.Options, s.Options) {
+		t.Errorf("again %v", again.Options)
+	}
 	code := phone.code(t)
 	b.want(b.totp(s.Pending, code), identity.SignedIn)
 	if id := b.who(); !slices.Equal(id.Methods, []string{"password", "totp"}) {

@@ -20,7 +20,7 @@ import (
 // tells who is there, so that a new one is set by a link sent to the owner.
 func (d *Desk) Password(v Visit, name, pass string) (Step, error) {
 	ctx := v.Context()
-	a, user, err := d.find(ctx, name)
+	a, user, err := find(ctx, d.env.Accounts, name)
 	if err != nil {
 		return Step{}, err
 	}
@@ -70,14 +70,14 @@ func (d *Desk) Password(v Visit, name, pass string) (Step, error) {
 
 // find returns the account with a log-in name or verified address; the zero
 // Account if there is none. user is what tries are counted by.
-func (d *Desk) find(ctx context.Context, name string) (a account.Account, user string, err error) {
+func find(ctx context.Context, accounts account.Store, name string) (a account.Account, user string, err error) {
 	user, err = account.Fold(name)
 	if err != nil {
 		return account.Account{}, "\x00" + shorten(name, 64), nil // no name of anybody
 	}
-	a, err = d.env.Accounts.ByName(ctx, user)
+	a, err = accounts.ByName(ctx, user)
 	if strings.Contains(user, "@") { // asked for in any case, so that it takes as long
-		byEmail, other := d.env.Accounts.ByEmail(ctx, user)
+		byEmail, other := accounts.ByEmail(ctx, user)
 		if errors.Is(err, account.ErrNotFound) {
 			a, err = byEmail, other
 		}

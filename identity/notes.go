@@ -137,7 +137,7 @@ func (d *Desk) Attacked(n attempts.Notice) {
 		return
 	}
 	d.later(func(ctx context.Context) {
-		a, _, err := d.find(ctx, n.Account)
+		a, _, err := find(ctx, d.env.Accounts, n.Account)
 		if err == nil && a.ID != "" && a.EmailVerified {
 			d.env.Letters.Letter(Letter{Kind: UnderAttack, To: a.Email, Account: a, Time: n.Time, Client: n.Client, Detail: n.Kind})
 		}

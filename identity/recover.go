@@ -34,7 +34,7 @@ func (d *Desk) AskRecover(v Visit, name string) (Step, error) {
 	}
 	// Whether there is such an account is found out behind the answer.
 	d.later(func(ctx context.Context) {
-		a, _, err := d.find(ctx, name)
+		a, _, err := find(ctx, d.env.Accounts, name)
 		if err != nil {
 			d.event(v, Event{Name: UserUpdated, Detail: "a link to recover could not be made", Err: err})
 		} else if a.ID != "" && !a.Disabled && a.EmailVerified {

@@ -44,7 +44,7 @@ func (d *Desk) AskRegister(v Visit, email string) (Step, error) {
 	}
 	// Whether there is an account is found out behind the answer.
 	d.later(func(ctx context.Context) {
-		a, _, err := d.find(ctx, email)
+		a, _, err := find(ctx, d.env.Accounts, email)
 		if err == nil && a.ID != "" {
 			d.letter(v, a, Letter{Kind: KnownLetter, To: email})
 			return
@@ -66,7 +66,7 @@ func (d *Desk) Invite(v Visit, email string, groups, roles []string, life time.D
 	if err != nil {
 		return secrets.Secret{}, merlon.BadSetting("email", email, err.Error())
 	}
-	a, _, err := d.find(v.Context(), email)
+	a, _, err := find(v.Context(), d.env.Accounts, email)
 	switch {
 	case err != nil:
 		return secrets.Secret{}, err

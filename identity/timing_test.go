@@ -12,6 +12,7 @@ import (
 
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/attempts"
 )
 
 // trap 42: the time of a log-in does not tell whether there is an account.
@@ -23,11 +24,15 @@ func TestTiming(t *testing.T) {
 		t.Skip("set MERLON_TIMING=10000; it takes minutes and a quiet machine")
 	}
 	w := newWorld(t, identity.Config{})
+	if w.env.Throttle, err = attempts.New(attempts.Config{Alarm: 1_000_000}, masterKey(t), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.remake()
 	for i := range n { // each is tried once, so that nobody has to wait
 		w.add(account.Account{Name: fmt.Sprintf("known%d", i), Email: fmt.Sprintf("known%d@example.com", i), EmailVerified: true})
 	}
 	try := func(name string, i int) time.Duration {
-		b := w.browser(fmt.Sprintf("2001:db8:%x:%x::1", i>>12, i&0xfff))
+		b := w.browser(fmt.Sprintf("2001:%x:%x::1", 0x4000+i>>12, i&0xfff))
 		v := b.visit()
 		begin := time.Now()
 		s, err := w.desk.Password(v, name, fmt.Sprint("wrong", i))

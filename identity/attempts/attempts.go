@@ -210,7 +210,10 @@ func (k *Ticket) giveBack(success bool) {
 	now := k.throttle.now()
 	if success && len(k.try.Device) > 0 {
 		// Others' failures were not consecutive; how long they wait stays.
-		refunds = append(refunds, Refund{Key: k.throttle.bucketKey(k.try.Kind, "account", k.try.Account), Success: true})
+		t, try := k.throttle, k.try
+		refunds = append(refunds,
+			Refund{Key: t.bucketKey(try.Kind, "account", try.Account), Success: true},
+			Refund{Key: t.bucketKey(try.Kind, "device", try.Account, string(try.Device)), All: true})
 	}
 	if err := k.store.Refund(context.Background(), refunds, now); err != nil {
 		k.throttle.tell(Notice{Kind: StoreFailed, Time: now, Err: err}, "")
