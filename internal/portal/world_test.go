@@ -55,6 +55,8 @@ type world struct {
 	db       *store.DB
 	memory   *aged
 
+	more func(http.ResponseWriter, *merlon.Request) bool // another handler; may be nil
+
 	mu      sync.Mutex
 	letters []mail.Letter
 	backend []string // what reached the backend: method, target, body
@@ -215,6 +217,9 @@ func (w *world) gateway(guard *identity.Guard) http.Handler {
 		}
 		if swapped && (r.Identity == nil || r.Identity.Subject != kept.For) {
 			merlon.Respond(rw, r, merlon.Refuse(http.StatusForbidden, "not-theirs"))
+			return
+		}
+		if w.more != nil && w.more(rw, r) {
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, portal.Prefix) {

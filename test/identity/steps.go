@@ -1,0 +1,75 @@
+package identitytest
+
+import (
+	"strconv"
+	"strings"
+)
+
+// SignIn fills in the sign-in page and sends it.
+func (b *Browser) SignIn(name, password string) {
+	b.t.Helper()
+	b.Open("/.merlon/login")
+	b.FillIn(name, password)
+}
+
+// FillIn is SignIn on a sign-in page that is open already.
+func (b *Browser) FillIn(name, password string) {
+	b.t.Helper()
+	b.Fill("#name", name)
+	b.Fill("#password", password)
+	b.Press(`form[action="/.merlon/login"] button`)
+}
+
+// SignInByPasskey presses the passkey button of the sign-in page.
+func (b *Browser) SignInByPasskey() {
+	b.t.Helper()
+	b.Open("/.merlon/login")
+	b.Press(`form[data-passkey="get"] button`)
+}
+
+// AddApp adds an authenticator app on the account page, which asks for no
+// fresh proof, and returns its secret and the recovery codes.
+func (b *Browser) AddApp() (secret string, codes []string) {
+	b.t.Helper()
+	b.Open("/.merlon/account")
+	b.unfold(`form[action="/.merlon/enrol/totp"]`)
+	b.Press(`form[action="/.merlon/enrol/totp"] button`)
+	return b.ConfirmApp()
+}
+
+// ConfirmApp types in the code of the app whose QR code is shown.
+func (b *Browser) ConfirmApp() (secret string, codes []string) {
+	b.t.Helper()
+	b.Wait(`document.querySelector("img.qr")`)
+	secret = b.Text("p.secret")
+	b.Fill("#code", Code(b.t, secret, -1))
+	b.Press(`form[action="/.merlon/enrol/totp/confirm"] button`)
+	b.Wait(`document.querySelector(".codes")`)
+	return secret, strings.Fields(b.Script(`[...document.querySelectorAll(".codes li")].map(e => e.textContent).join(" ")`))
+}
+
+// AddPasskey makes a passkey on the account page.
+func (b *Browser) AddPasskey() {
+	b.t.Helper()
+	b.Open("/.merlon/account")
+	b.unfold(`form[data-passkey="create"]`)
+	b.Press(`form[data-passkey="create"] button`)
+}
+
+// LogOut presses one of the buttons of the log-out page.
+func (b *Browser) LogOut(everywhere bool) {
+	b.t.Helper()
+	b.Open("/.merlon/logout")
+	value := ""
+	if everywhere {
+		value = "yes"
+	}
+	b.Press(`form[action="/.merlon/logout"] button[value="` + value + `"]`)
+	b.Shows("You are signed out")
+}
+
+// unfold opens what an element is folded away in.
+func (b *Browser) unfold(selector string) {
+	b.t.Helper()
+	b.Script("(() => { const d = document.querySelector(" + strconv.Quote(selector) + ").closest('details'); if (d) d.open = true; return 1 })()")
+}
