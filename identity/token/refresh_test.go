@@ -187,6 +187,9 @@ func TestRefreshAfterLogout(t *testing.T) {
 		if err := w.EndRefresh(t.Context(), second.Secret, "another"); err != nil {
 			t.Error(err)
 		}
+		if f, err := w.store.Family(t.Context(), first.Family); err != nil || f.Revoked {
+			t.Errorf("another client ended it: %v", err)
+		}
 		if err := end(w, second); err != nil {
 			t.Fatal(err)
 		}
