@@ -93,7 +93,7 @@ func (p *provider) verify(ctx context.Context, m *metadata, raw, nonce, accessTo
 		return nil, errors.New("azp is missing beside several audiences")
 	case c.Party != "" && c.Party != p.ClientID:
 		return nil, fmt.Errorf("azp is %q", c.Party)
-	case t.IssuedAt.IsZero() || t.IssuedAt.After(now.Add(skew)) || now.Sub(t.IssuedAt) > stateTTL:
+	case t.IssuedAt.After(now.Add(skew)) || now.Sub(t.IssuedAt) > stateTTL:
 		return nil, fmt.Errorf("iat is %v", t.IssuedAt)
 	case c.authTime().After(now.Add(skew)):
 		return nil, fmt.Errorf("auth_time is %v", c.authTime())

@@ -214,7 +214,7 @@ func (rp *RelyingParty) exchange(ctx context.Context, p *provider, m *metadata, 
 	}
 	pr := c.proof(p, raw)
 	pr.ReturnTo = st.ReturnTo
-	if st.Fresh && (pr.AuthTime.IsZero() || pr.AuthTime.Before(time.Unix(st.Began, 0).Add(-skew))) {
+	if st.Fresh && pr.AuthTime.Before(time.Unix(st.Began, 0).Add(-skew)) {
 		return Proof{}, because(NotFresh, "auth_time is %v", pr.AuthTime)
 	}
 	if st.MFA && !pr.mfa() {

@@ -78,7 +78,7 @@ func newLiar(t testing.TB) *liar {
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		m := map[string]any{
 			"issuer": l.issuer, "authorization_endpoint": l.issuer + "/auth", "token_endpoint": l.issuer + "/token", "jwks_uri": l.issuer + "/keys",
-			"id_token_signing_alg_values_supported": []string{"RS256", "ES256", "HS256", "none"}, "end_session_endpoint": l.issuer + "/end?x=1",
+			"id_token_signing_alg_values_supported": []string{"RS256", "PS256", "ES256", "HS256", "none"}, "end_session_endpoint": l.issuer + "/end?x=1",
 		}
 		override(m, l.meta)
 		write(w, m)

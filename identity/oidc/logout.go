@@ -41,7 +41,7 @@ func (rp *RelyingParty) VerifyLogoutToken(ctx context.Context, name, raw string)
 		return Logout{}, &Error{LogoutRefused, err}
 	}
 	now := p.now()
-	if t.IssuedAt.IsZero() || t.IssuedAt.After(now.Add(skew)) || now.Sub(t.IssuedAt) > logoutAge {
+	if t.IssuedAt.After(now.Add(skew)) || now.Sub(t.IssuedAt) > logoutAge {
 		return Logout{}, because(LogoutRefused, "iat is %v", t.IssuedAt)
 	}
 	first, err := rp.seen.First(ctx, "oidc logout "+p.Name+" "+t.TokenID, t.IssuedAt.Add(logoutAge+skew))

@@ -99,6 +99,15 @@ func TestTrap57Callback(t *testing.T) {
 			}
 		})
 	}
+	t.Run("trap 57: another client of ours at the same provider", func(t *testing.T) {
+		l := newLiar(t)
+		rp := party(t, settings(t, "corp", l.srv), settings(t, "partners", l.srv))
+		_, a := l.begin(t, rp, oidc.Start{})
+		a.Provider = "partners"
+		if _, err := rp.Callback(t.Context(), a); reason(err) != oidc.StateMismatch {
+			t.Error(err)
+		}
+	})
 	t.Run("trap 57: state reused", func(t *testing.T) {
 		l := newLiar(t)
 		rp := party(t, settings(t, "corp", l.srv))

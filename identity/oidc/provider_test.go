@@ -107,6 +107,17 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			t.Errorf("%d: sent on", status)
 		}
 	}
+	// Not even on the same host.
+	same := newLiar(t)
+	same.token = func(w http.ResponseWriter, r *http.Request) bool {
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		return true
+	}
+	rp2 := party(t, settings(t, "corp", same.srv))
+	_, answer := same.begin(t, rp2, oidc.Start{})
+	if _, err := rp2.Callback(t.Context(), answer); reason(err) != oidc.CodeRefused || same.hits["/elsewhere"] > 0 {
+		t.Error(err)
+	}
 	// Trap 55: keys poisoned by a redirect.
 	evil := newLiar(t)
 	l := newLiar(t)

@@ -122,6 +122,8 @@ func TestRedirectURI(t *testing.T) {
 		{"loopback, a longer host", "native", "http://127.0.0.1.evil.example/cb", false},
 		{"loopback, a user", "native", "http://127.0.0.1:80@evil.example/cb", false},
 		{"loopback, no such port", "native", "http://127.0.0.1:65536/cb", false},
+		{"loopback, port 0", "native", "http://127.0.0.1:0/cb", false},
+		{"loopback, a port in other words", "native", "http://127.0.0.1:080/cb", false},
 		{"loopback by name", "native", "http://localhost/cb", false},
 		{"loopback, https", "native", "https://127.0.0.1/cb", false},
 		{"another loopback address", "native", "http://127.0.0.2/cb", false},

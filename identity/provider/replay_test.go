@@ -34,6 +34,31 @@ func TestTrap57CodeReplay(t *testing.T) {
 	}
 }
 
+// A code that comes again while its first exchange is under way ends that too.
+func TestTrap57CodeReplayMeanwhile(t *testing.T) {
+	for client, c := range map[string]struct{ redirect, secret string }{
+		"plain": {"https://plain.example/", "plain-secret-0123456789-abcdef"}, "wiki": {callback, secretWiki},
+	} {
+		w := newWorld(t)
+		q := answer(t, w.browse(t, "GET", provider.Authorize+"?"+request(client, c.redirect, "openid").Encode(), nil))
+		form := exchange(q.Get("code"))
+		form.Set("redirect_uri", c.redirect)
+		w.users.asked = func() {
+			w.users.asked = nil
+			gs, err := w.store.Grants(t.Context(), "ANN", w.now)
+			if err != nil || len(gs) != 1 {
+				t.Fatal(gs, err)
+			}
+			if err := w.store.EndGrant(t.Context(), gs[0].ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if res, v := w.post(t, provider.Token, client, c.secret, form); res.StatusCode != http.StatusBadRequest || v["error"] != "invalid_grant" {
+			t.Errorf("%s: %s: %v", client, res.Status, v)
+		}
+	}
+}
+
 // Of many that come at once with one code or refresh token at most one gets
 // anything, and whatever it got has ended.
 func TestTrap57Race(t *testing.T) {

@@ -77,13 +77,17 @@ func (s signer) Verify(_ context.Context, token, typ string) (map[string]any, er
 
 // users are the people of the tests: ann.
 type users struct {
-	mu   sync.Mutex
-	gone bool
+	mu    sync.Mutex
+	gone  bool
+	asked func() // while somebody waits for tokens
 }
 
 func (u *users) User(_ context.Context, subject string, _ time.Time) (provider.User, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.asked != nil {
+		u.asked()
+	}
 	if u.gone || subject != "ANN" {
 		return provider.User{}, provider.ErrNotFound
 	}
