@@ -91,7 +91,10 @@ func (s *Sessions) Put(ctx context.Context, n session.Session, atMost int) (ende
 			}
 			ended = append(ended, hashes...)
 		}
-		return insertSession(ctx, t, n)
+		if err := insertSession(ctx, t, n); err != nil {
+			return err
+		}
+		return t.told(ctx, ended)
 	})
 	return ended, sessionWords.tell(err)
 }
@@ -170,8 +173,10 @@ func (s *Sessions) End(ctx context.Context, w session.Where) (ended []session.Ha
 			}
 		}
 		rows, err := t.rows(ctx, "DELETE"+that+" RETURNING hash", args...)
-		ended, err = all(rows, err, scanHash)
-		return err
+		if ended, err = all(rows, err, scanHash); err != nil {
+			return err
+		}
+		return t.told(ctx, ended)
 	})
 	return ended, sessionWords.tell(err)
 }
@@ -214,9 +219,30 @@ func (s *Sessions) Gone(ctx context.Context, hashes []session.Hash) ([]session.H
 	return gone, nil
 }
 
-// Watch waits: what other processes end is noticed by asking.
-func (s *Sessions) Watch(ctx context.Context, ready func(), _ func([]session.Hash)) error {
-	ready()
-	<-ctx.Done()
-	return ctx.Err()
+// Watch hears of what other replicas end. With SQLite it only waits.
+func (s *Sessions) Watch(ctx context.Context, ready func(), ended func([]session.Hash)) error {
+	return s.db.listen(ctx, endedChannel, ready, func(text string) {
+		var hashes []session.Hash
+		for one := range strings.SplitSeq(text, ",") {
+			var h session.Hash
+			if h.UnmarshalText([]byte(one)) == nil {
+				hashes = append(hashes, h)
+			}
+		}
+		ended(hashes)
+	})
+}
+
+// told tells the replicas what has ended.
+func (t tx) told(ctx context.Context, ended []session.Hash) error {
+	for part := range slices.Chunk(ended, 100) {
+		texts := make([]string, len(part))
+		for i, h := range part {
+			texts[i] = h.String()
+		}
+		if err := t.notify(ctx, endedChannel, strings.Join(texts, ",")); err != nil {
+			return err
+		}
+	}
+	return nil
 }

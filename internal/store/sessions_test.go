@@ -43,6 +43,12 @@ func TestSessionStore(t *testing.T) {
 				open := at(t)
 				return open().Sessions(), open().Sessions()
 			})
+			if name == "PostgreSQL" {
+				sessiontest.TestWatch(t, func(t *testing.T) (one, other session.Store) {
+					open := at(t)
+					return open().Sessions(), open().Sessions()
+				})
+			}
 		})
 	}
 }
@@ -257,4 +263,61 @@ func TestExpiredSessionsAreForgotten(t *testing.T) {
 		_, err := s.Get(t.Context(), hashOf("ann0"))
 		wants(t, "a day after its end", err, session.ErrNotFound)
 	})
+}
+
+// Ending many tells of all of them, and a lost server ends the watch.
+func TestManyEndsAreTold(t *testing.T) {
+	open := inServer(t)
+	one, other := open(), open()
+	for n := range 250 {
+		if _, err := one.Sessions().Put(t.Context(), aSession("ann", n), 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ready, told, left := make(chan struct{}), make(chan int, 10), make(chan error, 1)
+	go func() {
+		left <- other.Sessions().Watch(t.Context(), func() { close(ready) }, func(h []session.Hash) { told <- len(h) })
+	}()
+	<-ready
+	if _, err := one.Sessions().End(t.Context(), session.Where{Account: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	for got < 250 {
+		select {
+		case n := <-told:
+			got += n
+		case <-time.After(10 * time.Second):
+			t.Fatalf("told of %d", got)
+		}
+	}
+	if err := one.Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-left:
+		if err == nil {
+			t.Error("a watch that was lost has no error")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the watch goes on although its connection is lost")
+	}
+}
+
+// A server that was restarted is found again.
+func TestRestartedServer(t *testing.T) {
+	open := inServer(t)
+	db := open()
+	create(t, db.Accounts(), named("ann"))
+	if err := db.Warm(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := open().Exec(t.Context(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if _, err := db.Accounts().ByName(t.Context(), "ann"); err != nil {
+			t.Error(err)
+		}
+	}
 }

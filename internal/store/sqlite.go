@@ -50,7 +50,7 @@ func openSQLite(ctx context.Context, dir string) (_ *DB, err error) {
 			_ = db.write.Close()
 		}
 	}()
-	db.write, err = sql.Open("sqlite", dsn("journal_mode(wal)", "synchronous(full)", "secure_delete(fast)"))
+	db.write, err = sql.Open("sqlite", dsn("journal_mode(wal)", "synchronous(full)", "secure_delete(fast)", "journal_size_limit(67108864)"))
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,10 @@ import (
 // Tokens is the [token.Store] of a database.
 type Tokens struct{ db *DB }
 
-var _ token.Store = (*Tokens)(nil)
+var (
+	_ token.Store = (*Tokens)(nil)
+	_ token.Waker = (*Tokens)(nil)
+)
 
 // Tokens returns the signing keys, revocations and refresh families of the
 // database.
@@ -81,9 +84,18 @@ func (s *Tokens) Revoke(ctx context.Context, r token.Revocation, now time.Time) 
 			"before = CASE WHEN excluded.before > revocations.before THEN excluded.before ELSE revocations.before END, "+
 			"expires = CASE WHEN excluded.expires > revocations.expires THEN excluded.expires ELSE revocations.expires END",
 			r.Kind, r.Issuer, r.ID, at(r.Before), at(r.Expires), seq)
-		return err
+		if err != nil {
+			return err
+		}
+		return t.notify(ctx, revokedChannel, "")
 	})
 	return tokenWords.tell(err)
+}
+
+// OnRevoke calls wake when a replica has revoked something. With SQLite it
+// only waits.
+func (s *Tokens) OnRevoke(ctx context.Context, wake func()) error {
+	return s.db.listen(ctx, revokedChannel, wake, func(string) { wake() })
 }
 
 // Revocations returns what came after a cursor.

@@ -191,3 +191,21 @@ func TestFamilies(t *testing.T) {
 		wants(t, "what has expired", err, token.ErrNotFound)
 	})
 }
+
+func TestReplicasAreWoken(t *testing.T) {
+	open := inServer(t)
+	one, other := open().Tokens(), open().Tokens()
+	woken := make(chan struct{}, 10)
+	go func() { _ = other.OnRevoke(t.Context(), func() { woken <- struct{}{} }) }()
+	wait := func() {
+		t.Helper()
+		select {
+		case <-woken:
+		case <-time.After(10 * time.Second):
+			t.Fatal("not woken")
+		}
+	}
+	wait() // once it listens
+	wants(t, "revoke", one.Revoke(t.Context(), token.Revocation{Kind: token.OfToken, ID: "x", Expires: noon.Add(time.Hour)}, noon), nil)
+	wait()
+}
