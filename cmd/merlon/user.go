@@ -17,6 +17,7 @@ import (
 
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/password"
+	"github.com/merlon-dev/merlon/internal/portal"
 )
 
 // The names of events, from the OWASP logging vocabulary.
@@ -187,11 +188,10 @@ func (o *office) link(ctx context.Context, l account.Link, valid time.Duration) 
 	return o.origin() + linkPath(l.Purpose, secret), l.Expires, o.db.Accounts().AddLink(ctx, l)
 }
 
-// linkPath is the portal's page for a link. The secret is in the fragment,
-// which is not sent to servers and stands in no Referer.
+// linkPath is the portal's page for a link.
 func linkPath(purpose, secret string) string {
-	page := map[string]string{account.RecoverLink: "recover", account.InviteLink: "register"}[purpose]
-	return "/.merlon/" + page + "#" + secret
+	page := map[string]string{account.RecoverLink: "recover/link", account.InviteLink: "register/link"}[purpose]
+	return portal.Prefix + page + "?token=" + secret
 }
 
 // newPassword asks for a password that may be set and returns its hash.

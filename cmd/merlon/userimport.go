@@ -296,8 +296,9 @@ func userExportCommand(o *office) *cobra.Command {
 		Short: "Write all accounts with the hashes of their passwords, for merlon user import",
 		Long: `Write all accounts, with their ids and the hashes of their passwords, to standard
 output or a file that only its owner may read. Keep it as secret as the database:
-hashes can be tried offline. Second factors, sessions and keys are not part of it;
-for a backup copy the database.`,
+hashes can be tried offline. Second factors, sessions and keys are not part of it:
+it moves accounts to another database. For a backup copy identity.db while Merlon is
+stopped, or use pg_dump.`,
 		Example: `  merlon user export --out users.json
   merlon user export --format csv > users.csv
   merlon user export -c sqlite.yaml | merlon user import - -c postgres.yaml`,
@@ -306,7 +307,7 @@ for a backup copy the database.`,
 			if format != formatJSON && format != formatCSV {
 				return fmt.Errorf("--format %q: must be json or csv", format)
 			}
-			if out == "" && isTerminal(cmd.OutOrStdout()) {
+			if f, ok := cmd.OutOrStdout().(*os.File); ok && out == "" && atTerminal(f) {
 				return errors.New("these are hashes of passwords; say where to with --out FILE, or > FILE")
 			}
 			// It is recorded, although it changes nothing: somebody has the hashes now.
