@@ -3,7 +3,6 @@ package mfa
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -46,16 +45,15 @@ func (f *Factors) BeginLogIn(ctx context.Context, origin, name, accountID string
 		if offer = descriptors(good, false); len(offer) == 0 {
 			offer = made
 		}
-		who = whoIs(accountID)
-		if accountID == "" {
-			_, _ = rand.Read(who) // nobody; it never fails
-		}
+		who = whoIs(accountID) // of which nobody's is none
 	}
 	return f.ask(ctx, s, s.place("log-in", ""), offer, protocol.VerificationRequired, who)
 }
 
 // BeginSecond asks for one of the account's passkeys and security keys beside
-// another proof. account.ErrNotFound: it has none for this site.
+// another proof. Passkeys are asked to verify their owner, which browsers may
+// leave out; keys that never have are not made to ask for a PIN.
+// account.ErrNotFound: the account has none for this site.
 func (f *Factors) BeginSecond(ctx context.Context, origin, accountID string) (Ceremony, error) {
 	s, err := f.site(origin)
 	if err != nil {
@@ -68,7 +66,13 @@ func (f *Factors) BeginSecond(ctx context.Context, origin, accountID string) (Ce
 	case len(have) == 0:
 		return Ceremony{}, account.ErrNotFound
 	}
-	return f.ask(ctx, s, s.place("second", accountID), descriptors(have, true), protocol.VerificationDiscouraged, whoIs(accountID))
+	verify := protocol.VerificationDiscouraged
+	for _, c := range have {
+		if c.Verified {
+			verify = protocol.VerificationPreferred
+		}
+	}
+	return f.ask(ctx, s, s.place("second", accountID), descriptors(have, true), verify, whoIs(accountID))
 }
 
 // whoIs names an account in tickets, as long as any other.
@@ -123,7 +127,7 @@ func (f *Factors) FinishSecond(ctx context.Context, origin, accountID, ticket st
 	if err != nil {
 		return Proof{}, err
 	}
-	return f.finish(ctx, s, s.place("second", accountID), ticket, answer, protocol.VerificationDiscouraged)
+	return f.finish(ctx, s, s.place("second", accountID), ticket, answer, protocol.VerificationPreferred)
 }
 
 func (f *Factors) finish(ctx context.Context, s site, place, ticket string, answer []byte, verify protocol.UserVerificationRequirement) (Proof, error) {

@@ -111,6 +111,30 @@ func TestSecurityKey(t *testing.T) {
 	})
 }
 
+func TestVerificationAsked(t *testing.T) {
+	w := newWorld(t, mfa.Config{})
+	d := w.registered(t, shop, w.ann, account.Passkey)
+	w.registered(t, shop, w.bob, account.BySecurityKey)
+	for _, c := range []struct {
+		want  string
+		begin func() (mfa.Ceremony, error)
+	}{
+		{"required", func() (mfa.Ceremony, error) { return w.BeginLogIn(t.Context(), shop, "", "") }},
+		{"required", func() (mfa.Ceremony, error) { return w.BeginLogIn(t.Context(), shop, "ann", w.ann.ID) }},
+		{"preferred", func() (mfa.Ceremony, error) { return w.BeginSecond(t.Context(), shop, w.ann.ID) }},
+		{"discouraged", func() (mfa.Ceremony, error) { return w.BeginSecond(t.Context(), shop, w.bob.ID) }},
+	} {
+		if q, err := c.begin(); err != nil || !strings.Contains(string(q.Options), `"userVerification":"`+c.want+`"`) {
+			t.Errorf("%s, %v; want %s", q.Options, err, c.want)
+		}
+	}
+	t.Run("trap 48: UV flag missing beside another proof is no passkey", func(t *testing.T) {
+		d.auth.Options.UserNotVerified = true
+		p, err := w.second(t, d, shop, w.ann.ID)
+		proves(t, p, err, w.ann, account.BySecurityKey)
+	})
+}
+
 func TestRegisterOptions(t *testing.T) {
 	w := newWorld(t, mfa.Config{Issuer: "Example Shop"})
 	d := w.registered(t, shop, w.ann, account.Passkey)
@@ -217,6 +241,14 @@ func TestPasskeyDomain(t *testing.T) {
 	d.rp.Origin = wiki
 	p, err := w.logIn(t, d, wiki, "", "")
 	proves(t, p, err, w.ann, account.Passkey)
+	t.Run("trap 48: a question of one site is not answered to another", func(t *testing.T) {
+		c, err := w.BeginLogIn(t.Context(), shop, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := w.FinishLogIn(t.Context(), wiki, c.Ticket, d.get(t, c))
+		refused(t, p, err, mfa.ErrStale)
+	})
 	t.Run("trap 48: a sub-domain that was taken over cannot pass an answer on", func(t *testing.T) {
 		d.rp.Origin = "https://old.example.com"
 		p, err := w.logIn(t, d, wiki, "", "")

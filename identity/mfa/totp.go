@@ -143,7 +143,7 @@ func (f *Factors) CheckTOTP(ctx context.Context, accountID, code string) (accoun
 	}
 	code, ok := cleanCode(code)
 	now := f.now()
-	found, hit, at := 0, account.Factor{}, int64(-1)
+	found, replayed, hit, at := 0, false, account.Factor{}, int64(-1)
 	for _, fa := range all {
 		if fa.Kind != account.TOTP {
 			continue
@@ -154,28 +154,30 @@ func (f *Factors) CheckTOTP(ctx context.Context, accountID, code string) (accoun
 			return account.Factor{}, fmt.Errorf("factor %s: its secret %w", fa.ID, err)
 		}
 		used, err := match(seed, code, step(now))
-		if err != nil {
+		switch {
+		case err != nil:
 			return account.Factor{}, err
-		}
-		// One code may, by chance, be right for two apps: that which it is new for counts.
-		if used >= 0 && (at < 0 || at <= hit.Counter) {
+		case used > fa.Counter:
 			hit, at = fa, used
+		case used >= 0:
+			// Also after the clock went back: steps that are over stay over.
+			replayed = true
 		}
 	}
 	switch {
 	case found == 0:
 		return account.Factor{}, account.ErrNotFound
-	case !ok || at < 0:
+	case ok && at >= 0:
+	case ok && replayed:
+		return account.Factor{}, account.ErrUsed
+	default:
 		return account.Factor{}, ErrWrong
-	case at <= hit.Counter:
-		// Also after the clock went back: steps that are over stay over.
-		return hit, account.ErrUsed
 	}
 	if err := f.store.UseFactor(ctx, hit.ID, hit.Counter, at, nil, now); err != nil {
 		if errors.Is(err, account.ErrNotFound) { // removed meanwhile
 			err = ErrWrong
 		}
-		return hit, err
+		return account.Factor{}, err
 	}
 	return hit, nil
 }

@@ -205,6 +205,14 @@ func TestAttestation(t *testing.T) {
 			wants(t, register(t, change), mfa.ErrWrong)
 		})
 	}
+	t.Run("trap 48: certificates are not even looked at", func(t *testing.T) {
+		err := register(t, func(a []byte) []byte {
+			return bytes.Replace(cborObject("packed", nil, a), []byte("attStmt\xa0"), []byte("attStmt\xa3\x63alg\x26\x63sig\x41\x00\x63x5c\x81\x41\x00"), 1)
+		})
+		if !errors.Is(err, mfa.ErrWrong) || !strings.Contains(err.Error(), "nobody asked for") {
+			t.Errorf("got %v", err)
+		}
+	})
 	t.Run("trap 48: a short credential id", func(t *testing.T) {
 		d := newDevice(shop)
 		d.cred.ID = d.cred.ID[:15]
@@ -369,6 +377,12 @@ func TestTrap48Owners(t *testing.T) {
 		wrong := *d
 		wrong.cred.Key = bobs.cred.Key
 		p, err := w.logIn(t, &wrong, shop, "", "")
+		refused(t, p, err, mfa.ErrWrong)
+	})
+	t.Run("trap 48: a key of another site that says it is of this one", func(t *testing.T) {
+		other := w.registered(t, wiki, w.ann, account.Passkey)
+		other.rp.ID, other.rp.Origin = "shop.example.com", shop
+		p, err := w.logIn(t, other, shop, "", "")
 		refused(t, p, err, mfa.ErrWrong)
 	})
 	t.Run("a passkey that was removed", func(t *testing.T) {
