@@ -109,6 +109,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 	// Not even on the same host.
 	same := newLiar(t)
+	same.meta["token_endpoint_auth_methods_supported"] = []string{"client_secret_post"}
 	same.token = func(w http.ResponseWriter, r *http.Request) bool {
 		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 		return true
