@@ -37,6 +37,18 @@ type consentRow struct {
 // Agent names a browser in a few words.
 func (d accountData) Agent(agent string) string { return d.text.agent(agent) }
 
+// Method says by what somebody was proved, or was not.
+func (d accountData) Method(methods string) string {
+	var out []string
+	for m := range strings.SplitSeq(methods, "+") {
+		if key := "method." + m; d.text.has(key) {
+			m = d.text.get(key)
+		}
+		out = append(out, strings.TrimPrefix(m, account.ByOIDC))
+	}
+	return strings.Join(out, " + ")
+}
+
 func itoa(n int) string { return strconv.Itoa(n) }
 
 const historyShown = 20
