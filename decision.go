@@ -64,6 +64,10 @@ type Decision struct {
 	// Problem is the RFC 9457 type of a refusal where a standard names one;
 	// "about:blank" if empty.
 	Problem string
+	// Location is where a browser that opens a page, or sends a page's form, is
+	// sent by a challenge, instead of being told: a path of the same site.
+	// Empty if nowhere.
+	Location string
 	// Header is sent to the client whether the request passed or not, such
 	// as RateLimit and Retry-After.
 	Header http.Header

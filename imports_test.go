@@ -19,8 +19,10 @@ var layers = []string{
 	"record certs upstream headers mask origin limit waf csrf access payload schema egress sandbox sqlguard seal backup identity/*",
 	"identity",
 	"audit prove",
-	"internal/store internal/config",
-	"internal/gateway internal/portal internal/console internal/demo",
+	"internal/store internal/store/* internal/portal/*",
+	"internal/portal",
+	"internal/config",
+	"internal/gateway internal/console internal/demo",
 	"cmd/*",
 }
 

@@ -36,7 +36,8 @@ func styleHash(page string) string {
 var refusalPage = template.Must(template.New("refusal").Parse(refusalHTML))
 
 // Respond words a refusal: a page for browsers that navigate, an
-// application/problem+json document (RFC 9457) for everything else. It is the
+// application/problem+json document (RFC 9457) for everything else. A browser
+// that is challenged is sent to where it can prove itself. It is the
 // only place that does. The public text is the status and the request's id;
 // the id is in X-Request-Id, too.
 func Respond(w http.ResponseWriter, r *Request, d Decision) {
@@ -54,8 +55,14 @@ func Respond(w http.ResponseWriter, r *Request, d Decision) {
 	if d.Close {
 		h.Set("Connection", "close")
 	}
+	if d.Location != "" && OpensPage(r.Request) {
+		h.Set("Location", d.Location)
+		h.Set("Content-Length", "0")
+		w.WriteHeader(http.StatusSeeOther)
+		return
+	}
 	var body strings.Builder
-	if wantsPage(r.Request) {
+	if OpensPage(r.Request) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+refusalStyleHash+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		if err := refusalPage.Execute(&body, p); err != nil {
@@ -74,8 +81,9 @@ func Respond(w http.ResponseWriter, r *Request, d Decision) {
 	}
 }
 
-// wantsPage reports whether hr looks like a person's browser opening a page.
-func wantsPage(hr *http.Request) bool {
+// OpensPage reports whether hr looks like a person's browser opening a page, be
+// it by a form.
+func OpensPage(hr *http.Request) bool {
 	if m := hr.Header.Get("Sec-Fetch-Mode"); m != "" && m != "navigate" {
 		return false
 	}

@@ -19,13 +19,14 @@ const (
 	Monitored       Kind = "monitored"        // a monitored guard would have refused; the request passed
 	Shadow          Kind = "shadow"           // a guard's shadow would have refused; the request passed
 	Access          Kind = "access"           // a request passed
+	Login           Kind = "login"            // somebody logged in, or tried, or changed how they do
 	Admin           Kind = "admin"            // somebody administered Merlon, or Merlon itself started or stopped
 	Alarm           Kind = "alarm"            // something needs a person
 )
 
 // Kinds lists every kind, for help texts and completion.
 func Kinds() []Kind {
-	return []Kind{Refusal, ResponseRefusal, Challenge, Monitored, Shadow, Access, Admin, Alarm}
+	return []Kind{Refusal, ResponseRefusal, Challenge, Monitored, Shadow, Access, Login, Admin, Alarm}
 }
 
 // Names of the OWASP logging vocabulary that other packages use for their

@@ -59,6 +59,7 @@ func (s *settings) serve(ctx context.Context, out io.Writer, log *slog.Logger) e
 		return f.Explain(err)
 	}
 	announce(out, srv, f, time.Since(began))
+	invite(ctx, out, srv, log)
 	go s.watch(ctx, srv, log)
 	err = srv.Wait(ctx)
 	if err == nil {
@@ -112,6 +113,17 @@ func announce(out io.Writer, srv *gateway.Server, f *config.File, took time.Dura
 		printf(out, "  weak     %s\n", w)
 	}
 	printf(out, "\n")
+}
+
+// invite prints the link of the first administrator, as long as there is none.
+func invite(ctx context.Context, out io.Writer, srv *gateway.Server, log *slog.Logger) {
+	address, until, err := srv.Gateway().FirstLink(ctx)
+	switch {
+	case err != nil:
+		log.Error("the first administrator's link could not be made", "error", err)
+	case address != "":
+		printf(out, "Nobody has an account yet. Become the first administrator, once, until %s:\n  %s\n\n", until.Format("15:04"), address)
+	}
 }
 
 // quiet is how long a file must stay unchanged before it is read: editors

@@ -26,6 +26,7 @@ import (
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
+	"github.com/merlon-dev/merlon/secrets"
 	"github.com/merlon-dev/merlon/upstream"
 	"github.com/merlon-dev/merlon/waf"
 )
@@ -49,6 +50,18 @@ type File struct {
 	Record record.Config `yaml:"record,omitempty"`
 	// Telemetry configures metrics, traces and profiling.
 	Telemetry Telemetry `yaml:"telemetry,omitempty"`
+	// Identity says who can sign in and how, on all sites. Written without
+	// anything below it, and where any route requires somebody to be signed
+	// in, all of its defaults hold.
+	Identity *Identity `yaml:"identity,omitempty"`
+	// Store is where the URL of a PostgreSQL database is kept, which several
+	// replicas can share. Default: SQLite, identity.db in the data folder.
+	// Example: env:MERLON_STORE
+	Store secrets.Ref `yaml:"store,omitempty"`
+	// Redis is where the URL of a Redis or Valkey server is kept, which then
+	// holds sessions: redis://, rediss:// with TLS, or redis-sentinel://.
+	// Default: sessions are where accounts are. Example: env:MERLON_REDIS
+	Redis secrets.Ref `yaml:"redis,omitempty"`
 	// Guards hold for every site that does not say otherwise.
 	Guards `yaml:",inline"`
 	// Sites are the hosts that Merlon answers for; anything else is 421.
@@ -121,6 +134,11 @@ type Site struct {
 	// Host is the name, or names, that the site answers to; "*" for any.
 	// Example: shop.example.com
 	Host Names `yaml:"host,omitempty"`
+	// Origin is the address that people reach the site by, for links in letters
+	// and for passkeys, where it is not https with the first host and the port
+	// that Merlon listens on: behind a load balancer, say. Example:
+	// https://shop.example.com
+	Origin string `yaml:"origin,omitempty"`
 	// Upstream is the backend, or backends.
 	// Example: http://127.0.0.1:3000
 	Upstream *upstream.Config `yaml:"upstream,omitempty"`

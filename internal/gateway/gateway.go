@@ -19,10 +19,13 @@ import (
 	"sync"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/access"
 	"github.com/merlon-dev/merlon/certs"
 	"github.com/merlon-dev/merlon/csrf"
 	"github.com/merlon-dev/merlon/headers"
+	"github.com/merlon-dev/merlon/identity/provider"
 	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/internal/portal"
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
@@ -33,7 +36,7 @@ import (
 
 // GuardNames are the guards in the order in which a request meets them, and
 // then what judges the way out.
-var GuardNames = []string{"origin", "limit", "waf", "csrf", "headers"}
+var GuardNames = []string{"origin", "limit", "waf", "identity", "csrf", "access", "headers"}
 
 // A Gateway is everything that is built from one configuration. It is never
 // changed: a reload builds another.
@@ -42,10 +45,12 @@ type Gateway struct {
 	certs      *certs.Certs
 	hosts      hostTable
 	sites      []*site
-	stranger   *route // answers for hosts that no site serves
+	stranger   *route  // answers for hosts that no site serves
+	people     *people // nil if nobody signs in
 	tls        *tls.Config
 	challenged http.Handler // the gateway itself, behind ACME challenges
 	weak       []string
+	wafs       []shared[waf.Config, *waf.Guard]
 	env        Env
 
 	inFlight sync.WaitGroup
@@ -59,7 +64,14 @@ type Env struct {
 	Tracer  *Tracer          // may be nil
 	Limits  limit.Store      // may be nil while a configuration is only checked
 	Tapes   *record.Recorder // nil if no traffic is recorded
-	Notify  func(certs.Notice)
+	Stores  *Stores          // nil while a configuration is only checked, and if nobody signs in
+	// HTTPS is the address of the listener that people reach sites by, once
+	// there is one.
+	HTTPS func() string
+	// Secure says whether a request came by TLS, to us or to a trusted proxy;
+	// nil while a configuration is only checked.
+	Secure func(*merlon.Request) bool
+	Notify func(certs.Notice)
 
 	replay bool // requests of another time are judged
 }
@@ -76,6 +88,8 @@ type route struct {
 	index   int    // in the file
 	gate    *merlon.Gate
 	pool    *upstream.Pool
+	pages   bool            // Merlon's own, not the upstream's
+	access  *access.Guard   // nil if nothing is required
 	headers *headers.Policy // nil if off
 	plain   bool            // response guards want to read what the upstream sends
 	guards  []string        // as asked, for people: "waf (monitored)"
@@ -88,9 +102,18 @@ func New(f *config.File, env Env) (*Gateway, error) {
 	if env.Limits == nil {
 		env.Limits = limit.NewMemory(limit.MemoryConfig{Keys: 1})
 	}
-	b := &builder{file: f, env: env, g: &Gateway{hosts: hostTable{}, env: env}, pools: map[string]*upstream.Pool{}}
+	return build(f, env, nil)
+}
+
+// build is New with rule sets that were compiled a moment ago.
+func build(f *config.File, env Env, wafs []shared[waf.Config, *waf.Guard]) (*Gateway, error) {
+	b := &builder{file: f, env: env, g: &Gateway{hosts: hostTable{}, env: env}, pools: map[string]*upstream.Pool{}, wafs: wafs}
 	b.build()
+	b.g.wafs = b.wafs
 	if err := errors.Join(b.errs...); err != nil {
+		if b.g.people != nil {
+			b.g.people.close()
+		}
 		return nil, err
 	}
 	return b.g, nil
@@ -137,6 +160,7 @@ func (b *builder) build() {
 		}
 	}
 	b.listeners()
+	b.people()
 	if len(f.Sites) == 0 {
 		b.fail("sites", merlon.BadSetting("", "", "must name at least one site, with its host and upstream"))
 	}
@@ -153,6 +177,28 @@ func (b *builder) build() {
 	}
 	b.stranger()
 	b.weak()
+}
+
+// people builds what there is for people who sign in.
+func (b *builder) people() {
+	c, on := b.file.SignIn()
+	if !on || b.env.replay { // who somebody was then, nobody can prove now
+		return
+	}
+	if b.env.HTTPS == nil {
+		b.env.HTTPS = func() string { return b.file.Listen.HTTPS }
+	}
+	if b.env.Secure == nil {
+		b.env.Secure = func(r *merlon.Request) bool { return b.g.edge.IsHTTPS(r.Request) }
+	}
+	p, err := newPeople(c, b.env, originOf(b.file, b.env.HTTPS))
+	b.fail("identity", err)
+	b.g.people = p
+	if p != nil && p.guard != nil {
+		for _, text := range p.guard.Weak() {
+			b.g.weak = append(b.g.weak, "identity: "+text)
+		}
+	}
 }
 
 func (b *builder) allHosts() []string {
@@ -208,10 +254,35 @@ func (b *builder) site(setting string, c *config.Site) {
 		r.index = i
 		s.routes = append(s.routes, r)
 	}
+	if c.Origin != "" {
+		b.fail(setting, checkOrigin(c.Origin))
+	}
+	b.pages(setting, s, guards)
 	for _, err := range sortRoutes(s.routes) {
 		b.fail(setting, err)
 	}
 	b.g.sites = append(b.g.sites, s)
+}
+
+// pages adds the routes of Merlon's own pages to a site. They are behind the
+// site's guards, but for what it requires: who has not signed in must be able
+// to. The WAF is not asked, since a password may look like anything, and what
+// is behind it does not fall to what it finds.
+func (b *builder) pages(setting string, s *site, guards config.Guards) {
+	if b.g.people == nil {
+		return
+	}
+	guards.Require = nil
+	guards.Off = append(slices.Clone(guards.Off), "waf")
+	patterns := []string{portal.Prefix + "**"}
+	if b.g.people.server != nil {
+		patterns = append(patterns, provider.Metadata)
+	}
+	for _, pattern := range patterns {
+		r := b.route(setting, setting, s.name, pattern, guards, nil)
+		r.pages, r.index = true, -1
+		s.routes = append(s.routes, r)
+	}
 }
 
 func everyRouteHasUpstream(c *config.Site) bool {
@@ -301,8 +372,18 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 		}
 		add("waf", wg, err)
 	}
+	if p := b.g.people; p != nil && p.guard != nil {
+		add("identity", p.guard, nil)
+	}
 	cg, err := csrf.New(orZero(c.CSRF))
 	add("csrf", cg, err)
+	if rc := orZero(c.Require); (rc.Required() || rc.Anyone) && !b.env.replay {
+		ag, err := access.New(rc)
+		add("require", ag, err)
+		if err == nil {
+			r.access = ag
+		}
+	}
 	return list
 }
 
@@ -397,6 +478,9 @@ func (g *Gateway) Start(ctx context.Context) error {
 	for _, p := range g.pools() {
 		p.Start()
 	}
+	if g.people != nil {
+		g.people.start(ctx, func(err error) { g.env.Log.Error("tokens", "error", err) })
+	}
 	return g.certs.Start(ctx)
 }
 
@@ -413,6 +497,9 @@ func (g *Gateway) Close(ctx context.Context) {
 	select {
 	case <-done:
 	case <-ctx.Done():
+	}
+	if g.people != nil {
+		g.people.close()
 	}
 	if err := g.certs.Close(); err != nil {
 		g.env.Log.Warn("certificates", "error", err)

@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/access"
+	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/record"
@@ -57,6 +59,8 @@ func (g *Gateway) Judge(hr *http.Request) (*merlon.Request, merlon.Decision) {
 func OfTheMoment(reason merlon.Reason) bool {
 	return slices.Contains([]merlon.Reason{
 		limit.RateExceeded, limit.ClientBusy, limit.RouteBusy, LedgerFull, merlon.GuardFailed, merlon.BodyUnreadable,
+		access.LoginRequired, access.StrongerProofRequired, access.FreshProofRequired, access.NotForThisUser, access.ScopeMissing,
+		identity.ProofFailed, identity.ProofsDisagree, identity.SecondFactorMissing, ResumeGone,
 	}, reason)
 }
 

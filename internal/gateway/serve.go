@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/internal/portal/resume"
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
@@ -87,12 +90,30 @@ func (e *exchange) serve() {
 		e.refuse(d)
 		return
 	}
+	p := e.g.people
+	kept, resumed, err := e.swap()
+	if err != nil {
+		e.refuseGone(err)
+		return
+	}
 	d := e.route.gate.Check(e.r)
 	if !d.Passed() {
 		e.refuse(d)
 		return
 	}
+	if resumed && (e.r.Identity == nil || e.r.Identity.Subject != kept.For) {
+		e.refuseGone(nil)
+		return
+	}
+	if e.route.pages {
+		e.page()
+		return
+	}
 	origin.StripHeaders(e.r.Header)
+	if p != nil {
+		p.guard.Strip(e.r, e.r.Header)
+		defer e.watch()()
+	}
 	e.g.env.Tracer.inject(e.r)
 	call := upstream.Call{Proto: "http", Plain: e.route.plain, Response: e.response, Failed: e.failed}
 	if e.secure {
@@ -103,6 +124,51 @@ func (e *exchange) serve() {
 	if e.gone {
 		panic(http.ErrAbortHandler) // or net/http would say 200 for us
 	}
+}
+
+// swap puts the form back that was kept while its sender proved who they are.
+func (e *exchange) swap() (kept resume.Kept, resumed bool, err error) {
+	if e.g.people == nil || e.route.pages {
+		return resume.Kept{}, false, nil
+	}
+	return e.g.people.swap(e.r)
+}
+
+func (e *exchange) refuseGone(err error) {
+	d := merlon.Refuse(http.StatusForbidden, ResumeGone)
+	d.Err = err
+	e.r.Record("identity", d)
+	e.refuse(d)
+}
+
+// page answers with one of Merlon's own pages, which has its own policy for
+// what browsers may do; the rest is as for every answer.
+func (e *exchange) page() {
+	h := e.w.Header()
+	if e.route.headers != nil {
+		e.route.headers.Apply(e.r, e.secure, h)
+	}
+	e.r.AddHeader(h)
+	h.Set("X-Request-Id", e.r.ID)
+	e.g.people.ServeHTTP(e.w, e.r.Request)
+}
+
+// watch ends connections that stay open when the proof does that let them in.
+func (e *exchange) watch() (stop func()) {
+	id := e.r.Identity
+	if id == nil || id.Done == nil || e.r.Header["Upgrade"] == nil && e.r.Header.Get("Accept") != "text/event-stream" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(e.r.Context())
+	e.r.Request = e.r.Request.WithContext(ctx)
+	go func() {
+		select {
+		case <-id.Done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return cancel
 }
 
 // response judges and dresses the upstream's answer.
@@ -135,6 +201,13 @@ func (e *exchange) failed(d merlon.Decision, begun bool) {
 
 func (e *exchange) refuse(d merlon.Decision) {
 	e.outcome.Guard = e.r.RefusedBy()
+	if p := e.g.people; p != nil && d.Effect == merlon.Challenge {
+		need := account.None
+		if e.route.access != nil {
+			need = e.route.access.Strength()
+		}
+		d = p.challenge(e.r, d, need)
+	}
 	h := e.w.Header()
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, h)

@@ -18,10 +18,12 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/certs"
 	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/internal/portal/mail"
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
+	"github.com/merlon-dev/merlon/secrets"
 )
 
 // How long a stopping server waits: for clients to notice, and for their
@@ -43,6 +45,8 @@ type Server struct {
 	limits  limit.Store
 	tapes   *record.Recorder
 	record  record.Config
+	stores  *Stores
+	people  peopleSettings // that only a restart can change
 
 	current  atomic.Pointer[Gateway]
 	draining atomic.Bool
@@ -97,6 +101,16 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 	if s.tapes, err = record.Open(f.Record, s.log); err != nil {
 		return err
 	}
+	s.people = settingsOf(f)
+	if s.stores, err = OpenStores(ctx, f, s.log); err != nil {
+		return err
+	}
+	if s.stores != nil { // the first gateway was only to see whether it can be built
+		if g, err = build(f, s.env(), g.wafs); err != nil {
+			return err
+		}
+	}
+	g.wafs = nil
 	if s.tapes != nil {
 		s.metrics.Registry.MustRegister((*tapeCounts)(s.tapes))
 	}
@@ -110,7 +124,8 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 }
 
 func (s *Server) env() Env {
-	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, Limits: s.limits, Tapes: s.tapes, Notify: s.notice}
+	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, Limits: s.limits, Tapes: s.tapes, Notify: s.notice, Stores: s.stores,
+		HTTPS: func() string { return s.Addr("https") }}
 }
 
 func (s *Server) openDoors(ctx context.Context) error {
@@ -280,6 +295,9 @@ func (s *Server) fixed(f *config.File) error {
 			errs = append(errs, merlon.BadSetting(c.setting, cmp.Or(c.next, "off"), "cannot be changed by a reload; restart Merlon"))
 		}
 	}
+	if _, on := f.SignIn(); on && s.stores == nil || settingsOf(f) != s.people {
+		errs = append(errs, merlon.BadSetting("identity", "", "its key, mail, store and redis, and whether people sign in, cannot be changed by a reload; restart Merlon"))
+	}
 	if f.Record != s.record {
 		errs = append(errs, merlon.BadSetting("record", "", "cannot be changed by a reload; restart Merlon"))
 	}
@@ -400,5 +418,19 @@ func (s *Server) shut() error {
 	s.closing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(s.tracer.Close(ctx), s.tapes.Close(), s.ledger.Close())
+	return errors.Join(s.tracer.Close(ctx), s.tapes.Close(), s.stores.Close(ctx), s.ledger.Close())
 }
+
+// peopleSettings are what only a restart can change about people.
+type peopleSettings struct {
+	store, redis, key secrets.Ref
+	mail              mail.Config
+}
+
+func settingsOf(f *config.File) peopleSettings {
+	c, _ := f.SignIn()
+	return peopleSettings{f.Store, f.Redis, c.Key, c.Mail}
+}
+
+// Stores are what is remembered of people; nil if nobody signs in.
+func (s *Server) Stores() *Stores { return s.stores }

@@ -1,0 +1,208 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/apikey"
+	"github.com/merlon-dev/merlon/identity/attempts"
+	"github.com/merlon-dev/merlon/identity/oidc"
+	"github.com/merlon-dev/merlon/identity/provider"
+	"github.com/merlon-dev/merlon/identity/session"
+	"github.com/merlon-dev/merlon/identity/token"
+	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/internal/portal/mail"
+	"github.com/merlon-dev/merlon/internal/portal/resume"
+	"github.com/merlon-dev/merlon/internal/store"
+	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/secrets"
+)
+
+// Stores are what is remembered of people. They outlive reloads.
+type Stores struct {
+	Key      secrets.Key
+	Accounts account.Store
+	Sessions session.Store
+	Keys     apikey.Store
+	Tokens   token.Store
+	Grants   provider.Store
+	Tries    attempts.Store
+	Seen     oidc.Seen
+	Resume   *resume.Keeper
+	Post     mail.Mailer
+
+	closers []func(context.Context) error // the last opened first
+}
+
+// keyFile is the identity key's name in the data folder.
+const keyFile = "identity.key"
+
+// OpenStores opens what f says about people; nil if nobody signs in there. The
+// key and the database are made if they do not exist.
+func OpenStores(ctx context.Context, f *config.File, log *slog.Logger) (_ *Stores, err error) {
+	c, on := f.SignIn()
+	if !on {
+		return nil, nil
+	}
+	s := &Stores{Tries: attempts.NewMemory(0), Seen: oidc.NewMemory()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close(ctx))
+		}
+	}()
+	if s.Key, err = identityKey(c.Key, f.Data); err != nil {
+		return nil, merlon.Within("identity.key", err)
+	}
+	s.Resume = resume.New(s.Key)
+	db, err := OpenDB(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, func(context.Context) error { return db.Close() })
+	s.Accounts, s.Sessions, s.Keys, s.Tokens, s.Grants = db.Accounts(), db.Sessions(), db.Keys(), db.Tokens(), db.Grants()
+	if f.Redis != "" {
+		url, err := f.Redis.Resolve()
+		if err != nil {
+			return nil, merlon.Within("redis", err)
+		}
+		client, err := redis.Dial(url)
+		if err != nil {
+			return nil, merlon.Within("redis", err)
+		}
+		s.closers = append(s.closers, func(context.Context) error { client.Close(); return nil })
+		s.Sessions = redis.NewSessions(client)
+	}
+	post, err := mail.New(c.Mail, mailHost(f), filepath.Join(f.Data, "mail"), log)
+	if err != nil {
+		return nil, merlon.Within("identity.mail", err)
+	}
+	s.closers = append(s.closers, post.Close)
+	s.Post = post
+	return s, nil
+}
+
+// OpenDB opens the database that f names.
+func OpenDB(ctx context.Context, f *config.File) (*store.DB, error) {
+	c := store.Config{Dir: f.Data}
+	if f.Store != "" {
+		var err error
+		if c.URL, err = f.Store.Resolve(); err != nil {
+			return nil, merlon.Within("store", err)
+		}
+	}
+	db, err := store.Open(ctx, c)
+	if err != nil {
+		return nil, merlon.Within("store", err)
+	}
+	return db, nil
+}
+
+// Close closes what is open, and lets letters under way go out until ctx ends.
+func (s *Stores) Close(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i](ctx))
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+// identityKey reads the key, or makes one.
+func identityKey(ref secrets.Ref, data string) (secrets.Key, error) {
+	if ref == "" {
+		path := filepath.Join(data, keyFile)
+		if err := makeKey(path); err != nil {
+			return secrets.Key{}, err
+		}
+		ref = secrets.Ref("file:" + path)
+	}
+	text, err := ref.Resolve()
+	if err != nil {
+		return secrets.Key{}, err
+	}
+	return secrets.NewKey(text)
+}
+
+// makeKey writes a new key, unless there is one. Of two processes that start at
+// once both use the one that was there first.
+func makeKey(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	b := make([]byte, secrets.MinKey)
+	rand.Read(b) // never fails
+	tmp, err := os.CreateTemp(filepath.Dir(path), keyFile+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(b) + "\n")
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// mailHost is what letters come from if the configuration names no sender.
+func mailHost(f *config.File) string {
+	for _, s := range f.Sites {
+		for _, h := range s.Host {
+			if canonical, err := siteHost(h); err == nil && h != "*" && canonical == h {
+				return h
+			}
+		}
+	}
+	return "localhost"
+}
+
+// rehearsal are stores for a gateway that is only built to see whether it can be.
+func rehearsal() *Stores {
+	key, err := secrets.NewKey(secrets.New(rand.Text() + rand.Text()))
+	if err != nil {
+		panic(err) // 52 bytes are enough
+	}
+	return &Stores{
+		Key: key, Sessions: session.NewMemory(1), Keys: apikey.NewMemory(), Tokens: token.NewMemory(),
+		Grants: provider.NewMemory(), Seen: oidc.NewMemory(), Resume: resume.New(key), Accounts: noAccounts{}, Post: noPost{},
+	}
+}
+
+// noAccounts is a store that nobody may ask.
+type noAccounts struct{ account.Store }
+
+// noPost takes no letters.
+type noPost struct{}
+
+// Send drops the letter.
+func (noPost) Send(mail.Letter) error { return nil }
+
+// jwks serves the public keys of the tokens that Merlon signs.
+func jwks(s *token.Service) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		keys, h, err := s.JWKS(r.Context())
+		if err != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		merlon.AddHeader(w.Header(), h)
+		_, _ = w.Write(keys) // the client may be gone
+	})
+}
