@@ -211,7 +211,7 @@ func TestBasicIsRemembered(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if took := time.Since(begin); took > 100*time.Millisecond {
+	if took := time.Since(begin); took > time.Second {
 		t.Errorf("100 requests took %v: is each hashed?", took)
 	}
 	h, err := w.env.Hasher.Hash(ctx, newPassword)

@@ -271,6 +271,12 @@ func (d *Desk) newPassword(v Visit, p *pending, a account.Account) (Step, error)
 // not do: whoever learned it would choose the second factor.
 func (d *Desk) mustEnrol(v Visit, p *pending, a account.Account) (Step, error) {
 	now := d.now()
+	p.Enrol = true
+	if account.StrengthOf(p.Methods) >= d.required(a.Roles) {
+		// Only what the user wants to reach asks for it, and they could enrol
+		// it on their account's page as well.
+		return Step{State: Enrol, Pending: d.seal(v, p, a), Name: called(a), Account: a.ID}, nil
+	}
 	if a.EnrolBy.IsZero() {
 		changed, err := d.env.Accounts.Update(v.Context(), a.ID, func(a *account.Account) error {
 			if a.EnrolBy.IsZero() {
@@ -288,7 +294,6 @@ func (d *Desk) mustEnrol(v Visit, p *pending, a account.Account) (Step, error) {
 		d.failed(v, a, a.Name, p.method(), EnrolmentOver, nil)
 		return Step{State: EnrolOver, Name: called(a), Account: a.ID}, nil
 	}
-	p.Enrol = true
 	return Step{State: Enrol, Pending: d.seal(v, p, a), EnrolBy: a.EnrolBy, Name: called(a), Account: a.ID}, nil
 }
 

@@ -86,17 +86,17 @@ func (d *Desk) ChangeEmail(v Visit, email string) (Step, error) {
 		return step, nil
 	}
 	ctx, a := v.Context(), me.account
-	secret, until := newSecret(), d.now().Add(emailLife)
+	l, secret := NewLink(account.EmailLink, a.ID, d.now().Add(emailLife))
+	l.Data = email
 	// One at a time: a link to an address that was mistyped before must not
 	// overtake the right one.
 	if err := d.env.Accounts.DropLinks(ctx, a.ID, account.EmailLink); err != nil {
 		return Step{}, err
 	}
-	err = d.env.Accounts.AddLink(ctx, account.Link{Hash: linkHash(secret), Purpose: account.EmailLink, Account: a.ID, Data: email, Expires: until})
-	if err != nil {
+	if err := d.env.Accounts.AddLink(ctx, l); err != nil {
 		return Step{}, err
 	}
-	d.letter(v, a, Letter{Kind: VerifyEmailLetter, To: email, Secret: secret, Until: until})
+	d.letter(v, a, Letter{Kind: VerifyEmailLetter, To: email, Secret: secret.Reveal(), Until: l.Expires})
 	return Step{State: Sent}, nil
 }
 

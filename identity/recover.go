@@ -66,18 +66,16 @@ func (d *Desk) sendRecover(v Visit, a account.Account) {
 
 // sendRecoverNow makes a link, in the place of earlier ones, and sends it.
 func (d *Desk) sendRecoverNow(ctx context.Context, v Visit, a account.Account) {
-	secret, until := newSecret(), d.now().Add(recoverLife)
+	l, secret := NewLink(account.RecoverLink, a.ID, d.now().Add(recoverLife))
 	err := d.env.Accounts.DropLinks(ctx, a.ID, account.RecoverLink)
 	if err == nil {
-		err = d.env.Accounts.AddLink(ctx, account.Link{
-			Hash: linkHash(secret), Purpose: account.RecoverLink, Account: a.ID, Expires: until,
-		})
+		err = d.env.Accounts.AddLink(ctx, l)
 	}
 	if err != nil {
 		d.event(v, Event{Name: UserUpdated, Account: a.ID, Detail: "a link to recover could not be made", Err: err})
 		return
 	}
-	d.letter(v, a, Letter{Kind: RecoverLetter, Secret: secret, Until: until})
+	d.letter(v, a, Letter{Kind: RecoverLetter, Secret: secret.Reveal(), Until: l.Expires})
 }
 
 // LinkHolds reports whether a link can still be used, without using it: link
@@ -145,13 +143,6 @@ func (d *Desk) Recover(v Visit, secret string) (Step, error) {
 	} else if err != nil {
 		return Step{}, err
 	}
-	p := &pending{Purpose: toRecover, Link: l.Hash, Why: "recover", Expires: min64(l.Expires.Unix(), d.now().Add(pendingLife).Unix())}
+	p := &pending{Purpose: toRecover, Link: l.Hash, Why: "recover", Expires: min(l.Expires.Unix(), d.now().Add(pendingLife).Unix())}
 	return d.next(v, p, a)
-}
-
-func min64(a, b int64) int64 {
-	if a < b {
-		return a
-	}
-	return b
 }

@@ -62,10 +62,6 @@ func (d *Desk) AskRegister(v Visit, email string) (Step, error) {
 // Invite makes an invitation for an address, for administrators, and sends it
 // if there are Letters. It returns the link's secret.
 func (d *Desk) Invite(v Visit, email string, groups, roles []string, life time.Duration) (secrets.Secret, error) {
-	email, err := account.FoldEmail(email)
-	if err != nil {
-		return secrets.Secret{}, merlon.BadSetting("email", email, err.Error())
-	}
 	a, _, err := find(v.Context(), d.env.Accounts, email)
 	switch {
 	case err != nil:
@@ -77,17 +73,38 @@ func (d *Desk) Invite(v Visit, email string, groups, roles []string, life time.D
 }
 
 func (d *Desk) invite(ctx context.Context, v Visit, i invitation, life time.Duration) (secrets.Secret, error) {
-	data, err := json.Marshal(i)
+	l, secret, err := NewInvitation(i.Email, i.Groups, i.Roles, d.now().Add(life))
 	if err != nil {
 		return secrets.Secret{}, err
 	}
-	secret, until := newSecret(), d.now().Add(life)
-	err = d.env.Accounts.AddLink(ctx, account.Link{Hash: linkHash(secret), Purpose: account.InviteLink, Data: string(data), Expires: until})
-	if err != nil {
+	if err := d.env.Accounts.AddLink(ctx, l); err != nil {
 		return secrets.Secret{}, err
 	}
-	d.letter(v, account.Account{}, Letter{Kind: RegisterLetter, To: i.Email, Secret: secret, Until: until})
-	return secrets.New(secret), nil
+	d.letter(v, account.Account{}, Letter{Kind: RegisterLetter, To: i.Email, Secret: secret.Reveal(), Until: l.Expires})
+	return secret, nil
+}
+
+// NewInvitation makes a link for [Desk.Register], to be added to the store by
+// whoever administers it.
+func NewInvitation(email string, groups, roles []string, until time.Time) (account.Link, secrets.Secret, error) {
+	folded, err := account.FoldEmail(email)
+	if err != nil {
+		return account.Link{}, secrets.Secret{}, merlon.BadSetting("email", email, err.Error())
+	}
+	data, err := json.Marshal(invitation{folded, groups, roles})
+	if err != nil {
+		return account.Link{}, secrets.Secret{}, err
+	}
+	l, secret := NewLink(account.InviteLink, "", until)
+	l.Data = string(data)
+	return l, secret, nil
+}
+
+// NewLink makes a link for an account, such as one to recover it, to be added
+// to the store by whoever administers it.
+func NewLink(purpose, accountID string, until time.Time) (account.Link, secrets.Secret) {
+	secret := newSecret()
+	return account.Link{Hash: linkHash(secret), Purpose: purpose, Account: accountID, Expires: until}, secrets.New(secret)
 }
 
 // Register makes the account that an invitation is for; its log-in name is the
@@ -141,10 +158,8 @@ func (d *Desk) FirstLink(ctx context.Context) (s secrets.Secret, until time.Time
 	if err != nil || len(some) > 0 {
 		return secrets.Secret{}, time.Time{}, false, err
 	}
-	secret := newSecret()
-	until = d.now().Add(firstLife)
-	err = d.env.Accounts.AddLink(ctx, account.Link{Hash: linkHash(secret), Purpose: account.FirstLink, Expires: until})
-	return secrets.New(secret), until, true, err
+	l, s := NewLink(account.FirstLink, "", d.now().Add(firstLife))
+	return s, l.Expires, true, d.env.Accounts.AddLink(ctx, l)
 }
 
 // First makes the first administrator. SignedIn, Enrol, Weak, Busy, Wait,

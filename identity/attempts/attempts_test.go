@@ -131,22 +131,23 @@ func TestWaitsGrow(t *testing.T) {
 func TestHundredThousandPairsFromOneAddress(t *testing.T) {
 	w := newWorld(t, attempts.Config{}, nil)
 	looked := 0
-	for i := range 100_000 {
+	const pairs = 100_000 / scale
+	for i := range pairs {
 		if w.fails(password(fmt.Sprintf("user%d", i), "203.0.113.7", fmt.Sprintf("pw%d", i))) {
 			looked++
 		}
 		if i%1000 == 0 {
 			w.owner("203.0.113.7") // behind the same address, even
 		}
-		w.now = w.now.Add(36 * time.Millisecond) // an hour in all
+		w.now = w.now.Add(36 * scale * time.Millisecond) // an hour in all
 	}
 	if looked > 60 {
-		t.Errorf("%d of 100000 pairs were looked at in one hour, want at most 60", looked)
+		t.Errorf("%d of %d pairs were looked at in one hour, want at most 60", looked, pairs)
 	}
 	if w.told(attempts.AddressBlocked) == 0 {
 		t.Error("nobody was told")
 	}
-	t.Logf("%d of 100000 were looked at", looked)
+	t.Logf("%d of %d were looked at", looked, pairs)
 }
 
 // trap 44: a botnet has one try per address; all of them want ann.
@@ -286,7 +287,7 @@ func TestSameTime(t *testing.T) {
 func TestOwnSuccessResetsNothing(t *testing.T) {
 	run := func(own bool) (looked int) {
 		w := newWorld(t, attempts.Config{}, nil)
-		for i := range 2000 {
+		for i := range 2000 / scale {
 			if own {
 				if k, wait := w.th.Begin(ctx, password("mallory", "203.0.113.7", "mine")); wait.OK() {
 					k.Succeeded()
@@ -406,7 +407,7 @@ func TestCodesHaveTheirOwnBucket(t *testing.T) {
 	}
 	// trap 46: brute force across steps. A year of guesses at six digits.
 	looked := 0
-	for range 365 * 24 {
+	for range 365 * 24 / scale {
 		if w.fails(code(attempts.TOTP)) {
 			looked++
 		}
@@ -533,7 +534,7 @@ func TestFloodOfNames(t *testing.T) {
 		w.fails(password("ann", fmt.Sprintf("100.64.%d.1", i), fmt.Sprint(i)))
 		w.now = w.now.Add(time.Hour)
 	}
-	for i := range 50_000 {
+	for i := range 50_000 / scale {
 		w.fails(password(fmt.Sprint("user", i), fmt.Sprintf("2001:db8:%x:%x::1", i>>8, i&0xff), fmt.Sprint(i)))
 	}
 	if w.fails(password("ann", "192.0.2.1", "x")) {
@@ -544,7 +545,7 @@ func TestFloodOfNames(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	m := attempts.NewMemory(1 << 18)
 	w := newWorld(t, attempts.Config{}, m)
-	for i := range 60_000 {
+	for i := range 60_000 / scale {
 		w.fails(password(fmt.Sprint("user", i), fmt.Sprintf("2001:db8:%x:%x::1", i>>8, i&0xff), fmt.Sprint(i)))
 	}
 	if n := m.Resident(); n > 1<<18 {

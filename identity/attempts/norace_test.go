@@ -1,0 +1,5 @@
+//go:build !race
+
+package attempts_test
+
+const scale = 1
