@@ -90,7 +90,7 @@ const (
 	// NewPassword: [Desk.SetPassword] with Pending; [Step.Why] says why.
 	NewPassword State = "new-password"
 	// Enrol: a second factor must be enrolled first: [Desk.EnrolTOTP] or
-	// [Desk.EnrolPasskey] with Pending, until [Step.EnrolBy] if that is set.
+	// [Desk.EnrolPasskey] with Pending, until [Step.EnrolBy].
 	Enrol State = "enrol"
 	// EnrolOver: the time to enrol is over; an administrator must open it again.
 	EnrolOver State = "enrol-over"
@@ -143,7 +143,7 @@ type Step struct {
 	// "recover".
 	Why     string
 	Weak    []password.Problem // with Weak
-	EnrolBy time.Time          // with Enrol; zero if nothing is over then
+	EnrolBy time.Time          // with Enrol
 	Codes   []string           // new recovery codes, shown once
 	Name    string             // whose log-in it is, once that is proved or comes from the session
 	Account string             // the account's id, likewise

@@ -275,7 +275,8 @@ func (d *Desk) mustEnrol(v Visit, p *pending, a account.Account) (Step, error) {
 	if account.StrengthOf(p.Methods) >= d.required(a.Roles) {
 		// Only what the user wants to reach asks for it, and they could enrol
 		// it on their account's page as well.
-		return Step{State: Enrol, Pending: d.seal(v, p, a), Name: called(a), Account: a.ID}, nil
+		text := d.seal(v, p, a)
+		return Step{State: Enrol, Pending: text, EnrolBy: time.Unix(p.Expires, 0), Name: called(a), Account: a.ID}, nil
 	}
 	if a.EnrolBy.IsZero() {
 		changed, err := d.env.Accounts.Update(v.Context(), a.ID, func(a *account.Account) error {
