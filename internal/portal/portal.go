@@ -10,6 +10,7 @@
 package portal
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -35,7 +36,9 @@ type Env struct {
 	Sessions *session.Manager
 	Accounts account.Store
 	OIDC     *oidc.RelyingParty
-	JWKS     http.Handler // the public keys of the tokens that Merlon signs
+	// JWKS returns the public keys of the tokens that Merlon signs, as
+	// token.Service does.
+	JWKS     func(context.Context) ([]byte, http.Header, error)
 	Resume   *resume.Keeper
 	Register string // as in identity.Config: "off", "invite" or "open"
 	Key      secrets.Key

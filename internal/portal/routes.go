@@ -175,5 +175,19 @@ func (p *Portal) jwks(v *visit) {
 		p.fail(v, http.StatusNotFound, "error.missing")
 		return
 	}
-	p.env.JWKS.ServeHTTP(v.w, v.Request.Request)
+	b, head, err := p.env.JWKS(v.Context())
+	if err != nil {
+		p.env.Log.Error("portal: no keys", "id", v.ID, "error", err)
+		p.json(v, http.StatusServiceUnavailable, map[string]string{"error": "temporarily_unavailable"})
+		return
+	}
+	h := v.w.Header()
+	secure(h)
+	h.Set("Cross-Origin-Resource-Policy", "cross-origin") // public, for whoever verifies
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	merlon.AddHeader(h, head)
+	v.w.WriteHeader(http.StatusOK)
+	if v.Method != http.MethodHead {
+		_, _ = v.w.Write(b)
+	}
 }

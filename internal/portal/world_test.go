@@ -45,6 +45,7 @@ const (
 // over a real desk and a real store. Everything else is its backend's.
 type world struct {
 	t        testing.TB
+	host     string
 	server   *httptest.Server
 	portal   *portal.Portal
 	desk     *identity.Desk
@@ -55,6 +56,7 @@ type world struct {
 	db       *store.DB
 	memory   *aged
 
+	wait func() error                                    // for what is told to applications behind answers; may be nil
 	more func(http.ResponseWriter, *merlon.Request) bool // another handler; may be nil
 
 	mu      sync.Mutex
@@ -118,6 +120,11 @@ func masterKey(t testing.TB) secrets.Key {
 
 func newWorld(t testing.TB, c identity.Config, pc portal.Config, more ...func(*portal.Env)) *world {
 	t.Helper()
+	return newWorldAt(t, "localhost", c, pc, more...)
+}
+
+func newWorldAt(t testing.TB, host string, c identity.Config, pc portal.Config, more ...func(*portal.Env)) *world {
+	t.Helper()
 	fatal := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -127,7 +134,7 @@ func newWorld(t testing.TB, c identity.Config, pc portal.Config, more ...func(*p
 	db, err := store.Open(context.Background(), store.Config{Dir: t.TempDir()})
 	fatal(err)
 	t.Cleanup(func() { _ = db.Close() })
-	w := &world{t: t, db: db, memory: &aged{Memory: session.NewMemory(0)}, store: db.Accounts(), keeper: resume.New(masterKey(t)), log: &bytes.Buffer{}}
+	w := &world{t: t, host: host, db: db, memory: &aged{Memory: session.NewMemory(0)}, store: db.Accounts(), keeper: resume.New(masterKey(t)), log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&locked{w: w.log}, nil))
 	h, _ := hasher(t)
 	policy, err := password.NewPolicy(password.Config{Length: password.Length{Alone: 12}})
@@ -152,7 +159,7 @@ func newWorld(t testing.TB, c identity.Config, pc portal.Config, more ...func(*p
 	fatal(err)
 
 	w.server = httptest.NewUnstartedServer(nil)
-	origin := "https://localhost:" + port(w.server)
+	origin := "https://" + host + ":" + port(w.server)
 	env := portal.Env{
 		Desk: w.desk, Sessions: w.sessions, Accounts: w.store, Resume: w.keeper, Register: c.Register, Key: masterKey(t), Log: log,
 		Origin: func(string) string { return origin },
@@ -205,7 +212,7 @@ func (l *locked) Write(p []byte) (int, error) {
 func (w *world) gateway(guard *identity.Guard) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, hr *http.Request) {
 		r := merlon.NewRequest(hr)
-		r.Site = "localhost"
+		r.Site = w.host
 		kept, swapped, err := w.keeper.Swap(r)
 		if err != nil {
 			merlon.Respond(rw, r, merlon.Refuse(http.StatusForbidden, "gone"))

@@ -1,0 +1,246 @@
+package portal_test
+
+import (
+	"context"
+	"encoding/pem"
+	"html"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity"
+	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/oidc"
+	"github.com/merlon-dev/merlon/identity/provider"
+	"github.com/merlon-dev/merlon/identity/token"
+	"github.com/merlon-dev/merlon/internal/portal"
+	"github.com/merlon-dev/merlon/secrets"
+	identitytest "github.com/merlon-dev/merlon/test/identity"
+)
+
+const clientSecret = "a secret of 24 characters & more"
+
+// users answers the authorization server from the store.
+type users struct{ w *world }
+
+func (u users) User(ctx context.Context, subject string, _ time.Time) (provider.User, error) {
+	a, err := u.w.store.Account(ctx, subject)
+	return provider.User{Name: a.Name, Display: a.Display, Email: a.Email, EmailVerified: a.EmailVerified}, err
+}
+
+// twoMerlons are a shop whose people sign in at corp.
+func twoMerlons(t *testing.T, create bool) (shop, corp *world) {
+	t.Helper()
+	fatal := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var signer *token.Service
+	corp = newWorldAt(t, "127.0.0.1", identity.Config{}, portal.Config{Brand: portal.Brand{Name: "Corp", Color: "#7a1f5c"}}, func(e *portal.Env) {
+		e.JWKS = func(ctx context.Context) ([]byte, http.Header, error) { return signer.JWKS(ctx) }
+	})
+	corp.ann()
+	dir := t.TempDir()
+	secret, ca := filepath.Join(dir, "secret"), filepath.Join(dir, "ca.pem")
+	fatal(os.WriteFile(secret, []byte(clientSecret), 0o600))
+	fatal(os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: corp.server.Certificate().Raw}), 0o600))
+	rp, err := oidc.New(oidc.Config{Providers: []oidc.Provider{{
+		Name: "corp", Label: "Corp", Issuer: corp.server.URL, ClientID: "shop", ClientSecret: secrets.Ref("file:" + secret), CA: ca, Create: create,
+	}}}, masterKey(t), nil)
+	fatal(err)
+	shop = newWorld(t, identity.Config{}, portal.Config{Brand: portal.Brand{Name: "The Harbour Shop"}}, func(e *portal.Env) { e.OIDC = rp })
+
+	signer, err = token.New(t.Context(), token.Config{Issuer: corp.server.URL, Algorithm: "ES256"}, masterKey(t), token.NewMemory())
+	fatal(err)
+	signatures, err := signer.Signatures()
+	fatal(err)
+	back := "https://127.0.0.1:" + port(shop.server) + oidc.LogoutPath("corp")
+	as, err := provider.New(provider.Config{Issuer: corp.server.URL, Clients: []provider.Client{{
+		ID: "shop", Name: "The Harbour Shop", Secret: secrets.Ref("file:" + secret), BackchannelLogout: back,
+		Redirect: []string{shop.server.URL + oidc.CallbackPath("corp")},
+	}}}, provider.Deps{
+		Store: provider.NewMemory(), Signer: signatures, JWKS: "/.merlon/jwks.json", Users: users{corp}, Pages: corp.portal.Pages(),
+		Key: masterKey(t), HTTP: shop.server.Client(), Failed: func(client string, err error) { t.Errorf("%s could not be told: %v", client, err) },
+	})
+	fatal(err)
+	corp.portal.SetProvider(as)
+	handler := as.Handler()
+	corp.more = func(w http.ResponseWriter, r *merlon.Request) bool {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/.merlon/oauth/"), strings.HasPrefix(r.URL.Path, "/.well-known/"):
+			handler.ServeHTTP(w, r.Request)
+		default:
+			return false
+		}
+		return true
+	}
+	corp.wait = func() error { return as.Wait(t.Context()) }
+	return shop, corp
+}
+
+func TestTwoMerlonsInABrowser(t *testing.T) {
+	shop, corp := twoMerlons(t, true)
+	b := identitytest.Start(t, shop.server.URL)
+	b.Open("/.merlon/login?return_to=/basket")
+	b.Shots("login-provider")
+	shop.age(10 * time.Minute)
+	b.Press(`a[href^="/.merlon/oidc/begin/corp"]`)
+	b.Shows("Corp")
+	b.FillIn("ann", annsPassword)
+	b.Shows("Let The Harbour Shop know who you are?")
+	b.Press(`button[value="allow"]`)
+	b.At("/basket")
+	if who := b.Text("#who"); !strings.HasPrefix(who, "corp.") {
+		t.Errorf("signed in as %q", who)
+	}
+
+	// A fresh proof is the provider's to give, and what was sent goes on.
+	b.Press("#pay")
+	b.Shows("Prove it is you")
+	b.Shots("prove-provider")
+	b.Press(`a[href^="/.merlon/oidc/begin/corp"]`)
+	b.Shows("Prove it is you")
+	b.Wait("location.hostname === '127.0.0.1'")
+	b.Fill("#password", annsPassword)
+	b.Press(`form[action="/.merlon/prove"] button`)
+	b.At("/pay")
+	if got := b.Text("#body"); got != "amount=5" {
+		t.Errorf("the backend got %q", got)
+	}
+
+	b.Open("/.merlon/account")
+	b.Shots("account-provider")
+	b.Open(corp.server.URL + "/.merlon/account")
+	b.Shows("Applications that know who you are")
+	b.Shots("account-consent")
+
+	// Log out everywhere works: the shop is told by corp.
+	b.Base = corp.server.URL
+	b.LogOut(false)
+	if err := corp.wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.Open(shop.server.URL + "/.merlon/account")
+	b.At("/.merlon/login")
+	silent(t, b)
+}
+
+func TestAccountsElsewhereAreLinked(t *testing.T) {
+	shop, corp := twoMerlons(t, false)
+	shop.ann(func(a *account.Account) { a.ID, a.Name, a.Email = "SHOP-ANN", "annie", "annie@example.com" })
+	follow := func(b *browser, to string) *shown { // at corp, where ann is signed in
+		t.Helper()
+		pg := b.get(to).want(http.StatusSeeOther)
+		at := &browser{w: corp, http: b.http, head: http.Header{}}
+		pg = at.get(pg.header.Get("Location"))
+		if pg.status == http.StatusSeeOther && strings.Contains(pg.header.Get("Location"), "/.merlon/login") {
+			pg = at.get(pg.header.Get("Location")).send("/.merlon/login", "name", "ann", "password", annsPassword).want(http.StatusOK)
+			next := pg.body[strings.Index(pg.body, "url=")+4:]
+			pg = at.get(html.UnescapeString(next[:strings.Index(next, `"`)]))
+		}
+		if pg.status == http.StatusOK {
+			pg = pg.send(provider.Authorize, "answer", "allow")
+		}
+		pg.want(http.StatusSeeOther, shop.server.URL+oidc.CallbackPath("corp"))
+		return b.get(pg.header.Get("Location"), "Sec-Fetch-Site", "cross-site")
+	}
+	b := shop.browser()
+	follow(b, "/.merlon/oidc/begin/corp").want(http.StatusForbidden, "Nobody here is known by that account")
+	b.signIn("annie", annsPassword).want(http.StatusOK)
+	follow(b, "/.merlon/oidc/begin/corp?link=1").want(http.StatusSeeOther, "done=linked")
+	b.get("/.merlon/account?done=linked").want(http.StatusOK, corp.server.URL, "The account is linked")
+	c := shop.browser()
+	follow(c, "/.merlon/oidc/begin/corp?return_to=/x").want(http.StatusOK, "url=/x")
+	c.get("/").want(http.StatusOK, "<p id=who>annie</p>")
+	c.get("/.merlon/account").send("/.merlon/account/unlink").want(http.StatusSeeOther)
+
+	at := &browser{w: corp, http: b.http, head: http.Header{}}
+	at.get("/.merlon/account").want(http.StatusOK, "The Harbour Shop").send("/.merlon/account/consent").want(http.StatusSeeOther)
+	if pg := at.get("/.merlon/account"); strings.Contains(pg.body, "Applications that know") {
+		t.Error("the consent was not taken back")
+	}
+}
+
+// trap 57: what a browser brings back is believed only where it was sent from.
+func TestWhatComesBackFromAProvider(t *testing.T) {
+	shop, _ := twoMerlons(t, true)
+	b := shop.browser()
+	for _, q := range []string{"", "?code=x&state=y", "?error=access_denied&error_description=%3Cscript%3Ealert(1)%3C/script%3E"} {
+		pg := b.get("/.merlon/oidc/callback/corp"+q, "Sec-Fetch-Site", "cross-site").want(http.StatusForbidden, "Signing in there did not work")
+		if strings.Contains(pg.body, "alert(1)") {
+			t.Error("what the provider says is on the page")
+		}
+	}
+	b.get("/.merlon/oidc/begin/other").want(http.StatusNotFound)
+	b.get("/.merlon/oidc/begin/corp", "Sec-Fetch-Site", "cross-site").want(http.StatusForbidden)
+	b.get("/.merlon/oidc/begin/corp?link=1").want(http.StatusSeeOther, "/.merlon/login")
+	// Nobody can have a stranger's proof taken for a step-up or a link.
+	for _, to := range []string{"/.merlon/account/link", "/.merlon/prove?pending=x"} {
+		pg := b.get("/.merlon/oidc/begin/corp?" + url.Values{"return_to": {to}}.Encode()).want(http.StatusSeeOther)
+		if pg.header.Get("Location") == "" || !strings.HasPrefix(pg.header.Get("Set-Cookie"), oidc.CookieName+"=") {
+			t.Errorf("%v", pg.header)
+		}
+	}
+	for _, token := range []string{"", "x", "a.b.c"} {
+		pg := b.do(http.MethodPost, "/.merlon/oidc/logout/corp", url.Values{"logout_token": {token}}, "Sec-Fetch-Site", "", "Sec-Fetch-Mode", "", "Sec-Fetch-Dest", "", "Origin", "")
+		pg.want(http.StatusBadRequest, `"error":"invalid_request"`)
+	}
+}
+
+func TestWhereAConsentMayLead(t *testing.T) {
+	for host, want := range map[string]string{
+		"wiki.example.com": "https://wiki.example.com wiki.example.com:", "wiki.example.com:8443": "https://wiki.example.com:8443",
+		"127.0.0.1:5000": "http://127.0.0.1:5000 https://127.0.0.1:5000", "localhost": "http://localhost https://localhost",
+		"com.example.app": "https://com.example.app com.example.app:", "": "", "evil; script-src *": "", "a'b": "", "a b": "",
+	} {
+		if got := portal.Sources(host); got != want {
+			t.Errorf("%q: %q", host, got)
+		}
+	}
+}
+
+// What the authorization server says to people.
+func TestPagesOfTheAuthorizationServer(t *testing.T) {
+	w := newWorld(t, identity.Config{}, portal.Config{})
+	w.ann()
+	pages := w.portal.Pages()
+	need := provider.Need{ReturnTo: provider.Authorize + "?client_id=x", Hint: "ann & co", Strength: account.PhishingResistant, Fresh: true}
+	w.more = func(rw http.ResponseWriter, r *merlon.Request) bool {
+		switch r.URL.Path {
+		case "/need":
+			pages.LogIn(rw, r.Request, need)
+		case "/fail":
+			pages.Fail(rw, r.Request, http.StatusBadRequest, provider.RedirectMismatch)
+		case "/confirm":
+			pages.ConfirmLogOut(rw, r.Request, provider.Ask{Client: "<b>", Action: provider.EndSession, Ticket: "T"})
+		case "/end":
+			if err := pages.EndSession(rw, r.Request); err != nil {
+				t.Error(err)
+			}
+			pages.SignedOut(rw, r.Request)
+		case "/over":
+			pages.SignedOut(rw, r.Request)
+		default:
+			return false
+		}
+		return true
+	}
+	b := w.browser()
+	pg := b.get("/need").want(http.StatusSeeOther, "/.merlon/login?return_to=%2F.merlon%2Foauth%2Fauthorize%3Fclient_id%3Dx&name=ann+%26+co")
+	b.get(pg.header.Get("Location")).want(http.StatusOK, `value="ann &amp; co"`)
+	b.get("/fail").want(http.StatusBadRequest, "oauth-redirect-mismatch")
+	b.get("/over").want(http.StatusOK, "You are signed out")
+	in := w.in()
+	in.get("/need").want(http.StatusSeeOther, "/.merlon/prove?need=phishing-resistant&return_to=")
+	in.get("/confirm").want(http.StatusOK, "&lt;b&gt; asks you to sign out here", `value="deny"`)
+	in.get("/over").want(http.StatusOK, "You are still signed in")
+	in.get("/end").want(http.StatusOK, "You are signed out")
+	in.get("/.merlon/account").want(http.StatusSeeOther)
+}
