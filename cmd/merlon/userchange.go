@@ -15,9 +15,15 @@ import (
 	"github.com/merlon-dev/merlon/identity/account"
 )
 
+// A userChange is the flags of user set.
+type userChange struct {
+	groups, roles  []string
+	email, display string
+	given          func(flag string) bool
+}
+
 func userSetCommand(o *office) *cobra.Command {
-	var groups, roles []string
-	var email, display string
+	var c userChange
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change an account's groups, roles, address or display name",
@@ -30,58 +36,64 @@ that you give is taken as verified.`,
   merlon user set ann --email ann@example.org`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			changed := cmd.Flags().Changed
-			if !changed("group") && !changed("role") && !changed("email") && !changed("display") {
+			c.given = cmd.Flags().Changed
+			if !c.given("group") && !c.given("role") && !c.given("email") && !c.given("display") {
 				return errors.New("say what to change: --group, --role, --email or --display")
 			}
-			if changed("email") && email != "" {
+			if c.email != "" {
 				var err error
-				if email, err = account.FoldEmail(email); err != nil {
+				if c.email, err = account.FoldEmail(c.email); err != nil {
 					return fmt.Errorf("--email: %w", err)
 				}
 			}
-			return o.change(cmd, func(ctx context.Context) error {
-				a, err := o.find(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				var before account.Account
-				a, err = o.db.Accounts().Update(ctx, a.ID, func(a *account.Account) (err error) {
-					before = *a
-					if changed("group") {
-						if a.Groups, err = apply("--group", a.Groups, groups); err != nil {
-							return err
-						}
-					}
-					if changed("role") {
-						if a.Roles, err = apply("--role", a.Roles, roles); err != nil {
-							return err
-						}
-					}
-					if changed("email") {
-						a.Email, a.EmailVerified = email, email != ""
-					}
-					if changed("display") {
-						a.Display = display
-					}
-					return nil
-				})
-				if errors.Is(err, account.ErrTaken) {
-					return fmt.Errorf("the address %s belongs to another account: merlon user list %s", email, email)
-				} else if err != nil {
-					return err
-				}
-				printf(cmd.OutOrStdout(), "%s: groups %s, roles %s, address %s.\n", a.Name, dash(a.Groups...), dash(a.Roles...), dash(a.Email))
-				return o.record(userUpdated, "an account was changed", a, changes(before, a))
-			})
+			return o.change(cmd, func(ctx context.Context) error { return c.run(ctx, cmd, o, args[0]) })
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&groups, "group", nil, "`groups`: +add, -remove, or all there are to be")
-	f.StringSliceVar(&roles, "role", nil, "`roles`: +add, -remove, or all there are to be")
-	f.StringVar(&email, "email", "", "the `address`; an empty one removes it")
-	f.StringVar(&display, "display", "", "the `name` that pages show")
+	f.StringSliceVar(&c.groups, "group", nil, "`groups`: +add, -remove, or all there are to be")
+	f.StringSliceVar(&c.roles, "role", nil, "`roles`: +add, -remove, or all there are to be")
+	f.StringVar(&c.email, "email", "", "the `address`; an empty one removes it")
+	f.StringVar(&c.display, "display", "", "the `name` that pages show")
 	return cmd
+}
+
+func (c *userChange) run(ctx context.Context, cmd *cobra.Command, o *office, name string) error {
+	a, err := o.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	var before account.Account
+	a, err = o.db.Accounts().Update(ctx, a.ID, func(a *account.Account) error {
+		before = *a
+		return c.apply(a)
+	})
+	if errors.Is(err, account.ErrTaken) {
+		return fmt.Errorf("the address %s belongs to another account: merlon user list %s", c.email, c.email)
+	} else if err != nil {
+		return err
+	}
+	printf(cmd.OutOrStdout(), "%s: groups %s, roles %s, address %s.\n", a.Name, dash(a.Groups...), dash(a.Roles...), dash(a.Email))
+	return o.record(userUpdated, "an account was changed", a, changes(before, a))
+}
+
+func (c *userChange) apply(a *account.Account) (err error) {
+	if c.given("group") {
+		if a.Groups, err = apply("--group", a.Groups, c.groups); err != nil {
+			return err
+		}
+	}
+	if c.given("role") {
+		if a.Roles, err = apply("--role", a.Roles, c.roles); err != nil {
+			return err
+		}
+	}
+	if c.given("email") {
+		a.Email, a.EmailVerified = c.email, c.email != ""
+	}
+	if c.given("display") {
+		a.Display = c.display
+	}
+	return nil
 }
 
 // apply changes a list as flags say.

@@ -32,9 +32,9 @@ func scanAccount(row scanner) (account.Account, error) {
 // accountValues are what accountColumns and search are set to.
 func accountValues(a account.Account) []any {
 	return []any{
-		a.ID, a.Name, a.Display, a.Email, a.EmailVerified && a.Email != "", sorted(a.Groups), sorted(a.Roles),
+		a.ID, a.Name, clean(a.Display), a.Email, a.EmailVerified && a.Email != "", sorted(a.Groups), sorted(a.Roles),
 		a.Password, at(a.PasswordSince), a.MustChange, at(a.Created), a.Disabled, at(a.ValidFrom), at(a.EnrolBy),
-		strings.ToLower(a.Name + "\n" + a.Display + "\n" + a.Email),
+		strings.ToLower(a.Name + "\n" + clean(a.Display) + "\n" + a.Email),
 	}
 }
 
@@ -96,7 +96,7 @@ func (s *Accounts) Accounts(ctx context.Context, filter, after string, limit int
 	where, args := "name > ?", []any{after}
 	if filter != "" {
 		where += ` AND search LIKE ? ESCAPE '\'`
-		args = append(args, "%"+strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(strings.ToLower(filter))+"%")
+		args = append(args, "%"+strings.NewReplacer(`\`, `\\`, "%", `\%`, "_", `\_`).Replace(strings.ToLower(clean(filter)))+"%")
 	}
 	rows, err := s.db.rows(ctx, "SELECT "+accountColumns+" FROM accounts WHERE "+where+" ORDER BY name LIMIT ?", append(args, limit)...)
 	return all(rows, err, scanAccount)

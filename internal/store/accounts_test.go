@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/apikey"
 	"github.com/merlon-dev/merlon/internal/store"
 )
 
@@ -191,6 +192,27 @@ func TestUpdatesAreNotLost(t *testing.T) {
 		wants(t, "account", err, nil)
 		if won != 50 || len(a.Groups) != 50 {
 			t.Errorf("%d updates, %d groups", won, len(a.Groups))
+		}
+	})
+}
+
+// What people call themselves and their things never fails for its letters.
+func TestOddWordsAreStored(t *testing.T) {
+	onBoth(t, func(t *testing.T, open func() *store.DB) {
+		db := open()
+		ctx, s := t.Context(), db.Accounts()
+		odd := "a\x00b\xff'\"\u202e"
+		a := named("ann")
+		a.Display = odd
+		create(t, s, a)
+		wants(t, "factor", s.AddFactor(ctx, account.Factor{ID: "f", Account: "id-ann", Kind: account.Passkey, Name: odd}), nil)
+		wants(t, "key", db.Keys().AddKey(ctx, apikey.Key{ID: "k", Account: "id-ann", Name: odd}), nil)
+		got, err := s.Account(ctx, "id-ann")
+		wants(t, "account", err, nil)
+		same(t, "display", got.Display, "ab\uFFFD'\"\u202e")
+		list, err := s.Accounts(ctx, odd, "", 9)
+		if err != nil || len(list) != 1 {
+			t.Errorf("found %v, %v", list, err)
 		}
 	})
 }

@@ -19,7 +19,7 @@ func scanFactor(row scanner) (account.Factor, error) {
 }
 
 func factorValues(f account.Factor) []any {
-	return []any{f.ID, f.Account, f.Kind, f.Name, blob(f.Data), f.Counter, at(f.Created), at(f.Used)}
+	return []any{f.ID, f.Account, f.Kind, clean(f.Name), blob(f.Data), f.Counter, at(f.Created), at(f.Used)}
 }
 
 const insertFactor = "INSERT INTO factors (" + factorColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)"

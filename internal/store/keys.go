@@ -43,7 +43,7 @@ func (s *Keys) AddKey(ctx context.Context, k apikey.Key) error {
 		networks[i] = p.String()
 	}
 	_, err := s.db.exec(ctx, "INSERT INTO api_keys ("+keyColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		k.ID, blob(k.Hash), k.Account, k.Name, texts{&k.Scopes}, texts{&networks},
+		k.ID, blob(k.Hash), k.Account, clean(k.Name), texts{&k.Scopes}, texts{&networks},
 		at(k.Created), at(k.Expires), at(k.Revoked), at(k.Used), address{&k.UsedFrom})
 	return told(err)
 }

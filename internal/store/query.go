@@ -331,7 +331,7 @@ func blob(b []byte) []byte {
 	return b
 }
 
-// clean makes a client's own words storable: PostgreSQL takes neither what is
+// clean makes people's own words storable: PostgreSQL takes neither what is
 // no UTF-8 nor NUL.
 func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
