@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -114,6 +115,15 @@ type BasicProver struct {
 	flight singleflight.Group
 	mu     sync.Mutex
 	known  map[string]verified
+	places map[place]time.Time
+}
+
+// A place is where a name was proved from. A program has no cookie to be known
+// by, but it stays where it is: there it does not wait for what others try
+// elsewhere.
+type place struct {
+	name   string
+	client netip.Addr
 }
 
 // A verified is a name and password that were verified.
@@ -126,6 +136,7 @@ type verified struct {
 
 const (
 	verifiedLife = time.Minute
+	placeLife    = 7 * 24 * time.Hour
 	lookAgain    = time.Second
 	maxVerified  = 4096
 	verifyLife   = time.Minute
@@ -147,7 +158,7 @@ func NewBasic(c Config, env Env, secure func(*merlon.Request) bool) (*BasicProve
 	if secure == nil {
 		secure = func(r *merlon.Request) bool { return r.TLS != nil }
 	}
-	b := &BasicProver{c: *c.Basic, mfa: c.MFA, env: env, rules: rules, secure: secure, now: time.Now, key: make([]byte, 32), known: map[string]verified{}}
+	b := &BasicProver{c: *c.Basic, mfa: c.MFA, env: env, rules: rules, secure: secure, now: time.Now, key: make([]byte, 32), known: map[string]verified{}, places: map[place]time.Time{}}
 	_, _ = rand.Read(b.key) // never fails
 	if len(b.c.Realm) > 64 || strings.ContainsFunc(b.c.Realm, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return nil, merlon.BadSetting("basic.realm", b.c.Realm, "must be up to 64 printable ASCII characters")
@@ -295,6 +306,28 @@ func (b *BasicProver) remember(tag string, v verified) {
 	b.known[tag] = v
 }
 
+// device is what a place is counted by that the name was proved from before.
+func (b *BasicProver) device(at place) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if since, ok := b.places[at]; ok && b.now().Sub(since) < placeLife {
+		return []byte("basic " + at.client.String())
+	}
+	return nil
+}
+
+func (b *BasicProver) provedAt(at place, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.places[at]; !ok && len(b.places) >= maxVerified {
+		for other := range b.places {
+			delete(b.places, other)
+			break
+		}
+	}
+	b.places[at] = now
+}
+
 // find returns what a name stands for: its hash, and why the hash alone would
 // not be enough. An empty hash is that of nobody.
 func (b *BasicProver) find(ctx context.Context, user string) (stored string, id merlon.Identity, why merlon.Reason, err error) {
@@ -352,7 +385,10 @@ func (b *BasicProver) verify(r *merlon.Request, tag, user, pass string) (*merlon
 			name = "\x00" + shorten(user, 64)
 		}
 	}
-	ticket, wait := b.env.Throttle.Begin(ctx, attempts.Try{Kind: attempts.Password, Account: name, Client: r.Client, Password: pass})
+	at := place{name, r.Client}
+	ticket, wait := b.env.Throttle.Begin(ctx, attempts.Try{
+		Kind: attempts.Password, Account: name, Client: r.Client, Password: pass, Device: b.device(at),
+	})
 	if !wait.OK() {
 		b.event(r, Event{Name: waitName(wait), Reason: TooManyTries, Account: id.Subject, User: name, Detail: wait.By})
 		return nil, &failure{why: TooManyTries, status: http.StatusTooManyRequests, after: wait.For}
@@ -383,6 +419,7 @@ func (b *BasicProver) verify(r *merlon.Request, tag, user, pass string) (*merlon
 	ticket.Succeeded()
 	now := b.now()
 	b.remember(tag, verified{id: id, stored: stored, at: now, looked: now})
+	b.provedAt(at, now)
 	b.event(r, Event{Name: LoginSuccess, Account: id.Subject, User: name})
 	return &id, nil
 }

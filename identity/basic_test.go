@@ -248,6 +248,28 @@ func TestBasicIsThrottled(t *testing.T) {
 	if reasonOf(last) != identity.TooManyTries || statusOf(last) != 429 {
 		t.Errorf("%v", last)
 	}
+	// A program that was there before is not kept out by what others try.
+	w, b = basicWorld(t, identity.Config{Basic: &identity.Basic{}})
+	w.ann()
+	at := func(client, credentials string) error {
+		r := basicRequest(t, credentials)
+		r.Client = netip.MustParseAddr(client)
+		_, err := b.Prove(r)
+		return err
+	}
+	if err := at("192.0.2.1", "ann:"+annsPassword); err != nil {
+		t.Fatal(err)
+	}
+	w.later(2 * time.Minute) // it is not remembered any more
+	for i := range 20 {
+		_ = at(fmt.Sprintf("100.64.%d.1", i), fmt.Sprint("ann:guess", i))
+	}
+	if err := at("192.0.2.9", "ann:"+annsPassword); reasonOf(err) != identity.TooManyTries {
+		t.Errorf("from a new place: %v", err)
+	}
+	if err := at("192.0.2.1", "ann:"+annsPassword); err != nil {
+		t.Errorf("from where it was proved before: %v", err)
+	}
 }
 
 func TestHtpasswd(t *testing.T) {

@@ -44,7 +44,8 @@ type Config struct {
 	RegisterRoles []string `yaml:"register_roles,omitempty"`
 	// Login says who may log in from where and when. Without it, everybody
 	// from anywhere; with it, only whom one of the rules lets in. A session
-	// that moves to where its owner may not log in from is not one there.
+	// that moves to where its owner may not log in from is not one there, and
+	// API keys, tokens and certificates are held to the rules as well.
 	// Default: none. Example:
 	//
 	//	login:
