@@ -101,7 +101,7 @@ func TestKnownHashes(t *testing.T) {
 			if got := verify(t, h, stored, right); got != "right, old" {
 				t.Errorf("right password: %s", got)
 			}
-			for _, wrong := range []string{"", right + " ", right + "\x00"} {
+			for _, wrong := range []string{right + " ", right + "\x00"} {
 				if got := verify(t, h, stored, wrong); got != "wrong" {
 					t.Errorf("%q: %s", wrong, got)
 				}
