@@ -335,7 +335,7 @@ func (b *BasicProver) find(ctx context.Context, user string) (stored string, id 
 	if b.file != nil {
 		hash, changed := b.file.lookup(user, b.now())
 		if changed != nil && b.env.Event != nil {
-			b.env.Event(Event{Name: LoginFail, Reason: DamagedHash, Method: account.ByBasic, Detail: "the htpasswd file cannot be used as it is now; what it held before holds", Err: changed})
+			b.env.Event(Event{Name: NotDone, Method: account.ByBasic, Detail: "the htpasswd file cannot be used as it is now; what it held before holds", Err: changed})
 		}
 		if hash == "" {
 			return "", id, NoAccount, nil

@@ -311,6 +311,7 @@ func TestSessionFromBeforeThePolicy(t *testing.T) {
 func TestStepUp(t *testing.T) {
 	w := newWorld(t, identity.Config{})
 	w.ann()
+	w.add(account.Account{Name: "ann2"})
 	b := w.browser("192.0.2.1").signIn("ann")
 	before := b.jar["__Host-merlon"]
 	up := func(need account.Strength) identity.Step {
@@ -351,6 +352,9 @@ func TestStepUp(t *testing.T) {
 		}
 	}
 	other.want(other.do(func(v identity.Visit) (identity.Step, error) { return w.desk.Prove(v, s.Pending, annsPassword) }), identity.Stale)
+	third := w.browser("192.0.2.1").signIn("ann2")
+	third.jar["__Host-merlon-try"] = b.jar["__Host-merlon-try"]
+	third.want(third.do(func(v identity.Visit) (identity.Step, error) { return w.desk.Prove(v, s.Pending, annsPassword) }), identity.Stale)
 	nobody := w.browser("192.0.2.3")
 	nobody.want(nobody.do(func(v identity.Visit) (identity.Step, error) { return w.desk.StepUp(v, account.Multi) }), identity.Anonymous)
 }

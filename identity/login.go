@@ -60,7 +60,7 @@ func (d *Desk) Password(v Visit, name, pass string) (Step, error) {
 	}
 	lost, err := d.env.Policy.Breached(ctx, pass)
 	if err != nil {
-		d.event(v, Event{Name: LoginSuccess, Reason: PasswordBreached, Account: a.ID, Detail: "the list could not be asked", Err: err})
+		d.event(v, Event{Name: NotDone, Account: a.ID, Detail: "the list of breached passwords could not be asked", Err: err})
 	}
 	if lost {
 		return d.breached(v, p, a, known != nil)
@@ -140,7 +140,7 @@ func (d *Desk) upgrade(ctx context.Context, a account.Account, pass string) acco
 // breached goes on with a password that others have lost. Who has nothing but
 // it may be one of them, so that the owner is written to.
 func (d *Desk) breached(v Visit, p *pending, a account.Account, known bool) (Step, error) {
-	d.event(v, Event{Name: LoginSuccess, Reason: PasswordBreached, Account: a.ID, User: a.Name, Method: account.ByPassword})
+	d.event(v, Event{Name: UserUpdated, Reason: PasswordBreached, Account: a.ID, User: a.Name, Method: account.ByPassword})
 	if !a.MustChange {
 		changed, err := d.env.Accounts.Update(v.Context(), a.ID, func(now *account.Account) error {
 			now.MustChange = true

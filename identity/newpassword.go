@@ -76,7 +76,7 @@ func (d *Desk) accept(v Visit, a account.Account, h mfa.Held, pass string) (hash
 	both := second(h) || d.required(a.Roles) >= account.Multi
 	problems, err := d.env.Policy.Check(ctx, pass, []string{a.Name, a.Display, a.Email, v.Site}, both)
 	if err != nil {
-		d.event(v, Event{Name: PasswordChange, Reason: PasswordBreached, Account: a.ID, Detail: "the list could not be asked", Err: err})
+		d.event(v, Event{Name: NotDone, Account: a.ID, Detail: "the list of breached passwords could not be asked", Err: err})
 	}
 	if len(problems) > 0 {
 		return "", Step{State: Weak, Weak: problems}, nil

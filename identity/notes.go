@@ -21,6 +21,7 @@ const (
 	UserCreated        = "user_created"
 	UserUpdated        = "user_updated"
 	SessionExpired     = "session_expired" // ended by its owner
+	NotDone            = "guard_failed"    // not OWASP's: something could not be done; Err says why
 )
 
 // Why a log-in failed. The client is told none of them.

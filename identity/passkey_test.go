@@ -236,7 +236,7 @@ func TestBreachedPassword(t *testing.T) {
 	if _, ok, err := w.desk.LinkHolds(ctx, account.RecoverLink, secret); ok || err != nil {
 		t.Errorf("the link outlives the new password: %v", err)
 	}
-	if !w.event(identity.LoginSuccess, identity.PasswordBreached) {
+	if !w.event(identity.UserUpdated, identity.PasswordBreached) {
 		t.Error("the log does not say it")
 	}
 }

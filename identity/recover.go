@@ -36,7 +36,7 @@ func (d *Desk) AskRecover(v Visit, name string) (Step, error) {
 	d.later(func(ctx context.Context) {
 		a, _, err := find(ctx, d.env.Accounts, name)
 		if err != nil {
-			d.event(v, Event{Name: UserUpdated, Detail: "a link to recover could not be made", Err: err})
+			d.event(v, Event{Name: NotDone, Detail: "a link to recover could not be made", Err: err})
 		} else if a.ID != "" && !a.Disabled && a.EmailVerified {
 			d.sendRecoverNow(ctx, v, a)
 		}
@@ -72,7 +72,7 @@ func (d *Desk) sendRecoverNow(ctx context.Context, v Visit, a account.Account) {
 		err = d.env.Accounts.AddLink(ctx, l)
 	}
 	if err != nil {
-		d.event(v, Event{Name: UserUpdated, Account: a.ID, Detail: "a link to recover could not be made", Err: err})
+		d.event(v, Event{Name: NotDone, Account: a.ID, Detail: "a link to recover could not be made", Err: err})
 		return
 	}
 	d.letter(v, a, Letter{Kind: RecoverLetter, Secret: secret.Reveal(), Until: l.Expires})

@@ -53,7 +53,7 @@ func (d *Desk) AskRegister(v Visit, email string) (Step, error) {
 			_, err = d.invite(ctx, v, invitation{Email: email, Roles: d.c.RegisterRoles}, registerLife)
 		}
 		if err != nil {
-			d.event(v, Event{Name: UserCreated, Detail: "an invitation could not be made", Err: err})
+			d.event(v, Event{Name: NotDone, Detail: "an invitation could not be made", Err: err})
 		}
 	})
 	return Step{State: Sent}, nil
