@@ -202,6 +202,27 @@ func TestWithdrawnKey(t *testing.T) {
 	}
 }
 
+// A key that comes under the name of an older one takes its place.
+func TestKeyUnderOldName(t *testing.T) {
+	w := newWorld(t, nil)
+	w.publish(t, keySet(publicJWK("ES256", nil)))
+	before := w.good("ES256")
+	if _, err := verify(w.Service, before); err != nil {
+		t.Fatal(err)
+	}
+	key := ecKey(t, elliptic.P256())
+	w.publish(t, keySet(jose.JSONWebKey{Key: key.Public(), KeyID: kid("ES256"), Algorithm: "ES256"}))
+	w.clock.move(time.Minute)
+	w.Poll(t.Context())
+	_, _ = verify(w.Service, w.good("RS256")) // unknown, so the keys are fetched
+	if _, err := verify(w.Service, mint("ES256", key, header("ES256", nil), w.claims(nil))); err != nil {
+		t.Errorf("of the new key: %v", err)
+	}
+	if _, err := verify(w.Service, before); reason(t, err) != token.TokenSignature {
+		t.Errorf("of the old key: %v", err)
+	}
+}
+
 // Trap 55: no redirect is followed, wherever it leads.
 func TestRedirect(t *testing.T) {
 	evil, keys := ed25519Server(t)

@@ -179,7 +179,7 @@ func (s *Service) judgeRefresh(ctx context.Context, f Family, given refreshSecre
 	switch {
 	case given.generation == f.Generation && subtle.ConstantTimeCompare(hash, f.Hash) == 1:
 		return next, true, nil
-	case given.generation == f.Generation-1 && subtle.ConstantTimeCompare(hash, f.Previous) == 1 &&
+	case subtle.ConstantTimeCompare(hash, f.Previous) == 1 &&
 		now.Sub(f.Rotated) < s.refresh.Grace && subtle.ConstantTimeCompare(hashOf(next), f.Hash) == 1:
 		return next, false, nil
 	}

@@ -117,9 +117,17 @@ func TestRevokeOnReplicas(t *testing.T) {
 			case <-time.After(time.Second):
 				t.Error("not within a second")
 			}
+			if id, err = two.Prove(request("Bearer " + issue(t, one, token.Claims{Subject: "bob"}))); err != nil {
+				t.Fatal(err)
+			}
 			stop()
 			if err := <-ended; !errors.Is(err, context.Canceled) {
 				t.Error(err)
+			}
+			select {
+			case <-id.Done: // nobody listens any longer
+			default:
+				t.Error("what is open stays when Run has ended")
 			}
 		})
 	}
