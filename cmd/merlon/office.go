@@ -22,7 +22,9 @@ import (
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/token"
 	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/internal/store"
+	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/ledger"
 )
 
@@ -31,9 +33,10 @@ import (
 type office struct {
 	file, data string // as given on the command line
 
-	config *config.File
-	db     *store.DB
-	log    *ledger.Log // nil for commands that only look
+	config   *config.File
+	db       *store.DB
+	sessions session.Store // in the database or in Redis
+	log      *ledger.Log   // nil for commands that only look
 }
 
 func (o *office) add(cmd *cobra.Command) {
@@ -47,11 +50,9 @@ func (o *office) look(cmd *cobra.Command, do func(ctx context.Context) error) er
 	if err := o.load(); err != nil {
 		return err
 	}
-	if c, err := o.storeConfig(); err != nil {
-		return err
-	} else if c.URL.Reveal() == "" {
-		if _, err := os.Stat(filepath.Join(c.Dir, store.FileName)); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w in %s: merlon user add makes the first; -c or --data names another place", errNoAccounts, c.Dir)
+	if o.config.Store == "" {
+		if _, err := os.Stat(filepath.Join(o.config.Data, store.FileName)); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w in %s: merlon user add makes the first; -c or --data names another place", errNoAccounts, o.config.Data)
 		}
 	}
 	return o.within(cmd.Context(), do)
@@ -91,15 +92,25 @@ func (o *office) change(cmd *cobra.Command, do func(ctx context.Context) error) 
 	return o.within(cmd.Context(), do)
 }
 
-func (o *office) within(ctx context.Context, do func(ctx context.Context) error) error {
-	c, err := o.storeConfig()
-	if err != nil {
+func (o *office) within(ctx context.Context, do func(ctx context.Context) error) (err error) {
+	if o.db, err = gateway.OpenDB(ctx, o.config); err != nil {
 		return err
 	}
-	if o.db, err = store.Open(ctx, c); err != nil {
-		return err
+	defer func() { err = errors.Join(err, o.db.Close()) }()
+	o.sessions = o.db.Sessions()
+	if o.config.Redis != "" {
+		url, err := o.config.Redis.Resolve()
+		if err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+		client, err := redis.Dial(url)
+		if err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+		defer client.Close()
+		o.sessions = redis.NewSessions(client)
 	}
-	return errors.Join(do(ctx), o.db.Close())
+	return do(ctx)
 }
 
 // load reads the configuration, as serve would here.
@@ -125,16 +136,11 @@ func (o *office) load() error {
 	return sameOwner(f.Data)
 }
 
-// storeConfig says which store the configuration names.
-func (o *office) storeConfig() (store.Config, error) {
-	return store.Config{Dir: o.config.Data}, nil
-}
-
 // passwordConfig is how the configuration wants passwords to be.
-func (o *office) passwordConfig() password.Config { return password.Config{} }
-
-// sessions are where the configuration keeps them.
-func (o *office) sessions() session.Store { return o.db.Sessions() }
+func (o *office) passwordConfig() password.Config {
+	c, _ := o.config.SignIn()
+	return c.Password
+}
 
 // sameOwner keeps root from leaving files in the folder that Merlon, which
 // runs as another user, could not open.
@@ -222,7 +228,7 @@ const tokenLife = 2 * time.Hour
 // signOut ends an account's sessions and tokens, and returns how many sessions
 // those were.
 func (o *office) signOut(ctx context.Context, id string) (int, error) {
-	ended, err := o.sessions().End(ctx, session.Where{Account: id})
+	ended, err := o.sessions.End(ctx, session.Where{Account: id})
 	now := time.Now().Truncate(time.Second)
 	return len(ended), errors.Join(err,
 		o.db.Tokens().Revoke(ctx, token.Revocation{Kind: token.OfSubject, ID: id, Before: now, Expires: now.Add(tokenLife)}, now),

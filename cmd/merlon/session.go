@@ -75,7 +75,7 @@ func sessionListCommand(o *office) *cobra.Command {
 					printf(table, "ID\tACCOUNT\tSITE\tFROM\tBY\tSINCE\tLAST SEEN\tENDS\n")
 				}
 				err := o.those(ctx, name, func(a account.Account) error {
-					list, err := o.sessions().List(ctx, a.ID, time.Now())
+					list, err := o.sessions.List(ctx, a.ID, time.Now())
 					for _, s := range list {
 						client := ""
 						if s.Client.IsValid() {
@@ -159,7 +159,7 @@ func (o *office) endSessions(ctx context.Context, a account.Account, id string) 
 	if id == "" {
 		return o.signOut(ctx, a.ID)
 	}
-	ended, err := o.sessions().End(ctx, session.Where{Account: a.ID, ID: id})
+	ended, err := o.sessions.End(ctx, session.Where{Account: a.ID, ID: id})
 	if err != nil || len(ended) == 0 {
 		return 0, err
 	}

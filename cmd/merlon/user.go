@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,15 +13,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/password"
 	"github.com/merlon-dev/merlon/internal/portal"
+	"github.com/merlon-dev/merlon/secrets"
 )
 
 // The names of events, from the OWASP logging vocabulary.
 const (
-	userCreated = "user_created"
-	userUpdated = "user_updated"
+	userCreated = identity.UserCreated
+	userUpdated = identity.UserUpdated
 	userDeleted = "user_deleted"
 )
 
@@ -133,14 +133,14 @@ func (n *newUser) run(ctx context.Context, cmd *cobra.Command, o *office, name s
 	if n.ask {
 		return said(cmd, n.output, a, "", time.Time{}, a.Name+" is added; the password must be changed at the first log-in")
 	}
-	url, until, err := o.link(ctx, account.Link{Purpose: account.RecoverLink, Account: a.ID}, n.valid)
+	url, until, err := o.link(ctx, a.ID, n.valid)
 	if err != nil {
 		return err
 	}
 	return said(cmd, n.output, a, url, until, a.Name+" is added")
 }
 
-// inviteOnly makes an invitation, in the form that package identity reads.
+// inviteOnly makes an invitation.
 func (n *newUser) inviteOnly(ctx context.Context, cmd *cobra.Command, o *office, a account.Account) error {
 	if !strings.Contains(a.Name, "@") || a.Email != a.Name || n.ask || n.display != "" {
 		return errors.New("--invite: NAME must be an address, which will be the log-in name; --email, --display and --password do not go with it")
@@ -152,16 +152,11 @@ func (n *newUser) inviteOnly(ctx context.Context, cmd *cobra.Command, o *office,
 			return err
 		}
 	}
-	data, err := json.Marshal(struct {
-		Email  string   `json:"email"`
-		Groups []string `json:"groups,omitempty"`
-		Roles  []string `json:"roles,omitempty"`
-	}{a.Email, a.Groups, a.Roles})
+	l, secret, err := identity.NewInvitation(a.Email, a.Groups, a.Roles, time.Now().Add(n.valid))
 	if err != nil {
 		return err
 	}
-	url, until, err := o.link(ctx, account.Link{Purpose: account.InviteLink, Data: string(data)}, n.valid)
-	if err != nil {
+	if err := o.db.Accounts().AddLink(ctx, l); err != nil {
 		return err
 	}
 	more := rights(a)
@@ -170,28 +165,23 @@ func (n *newUser) inviteOnly(ctx context.Context, cmd *cobra.Command, o *office,
 		return err
 	}
 	a.ID = ""
-	return said(cmd, n.output, a, url, until, a.Name+" is invited")
+	return said(cmd, n.output, a, o.url(l.Purpose, secret), l.Expires, a.Name+" is invited")
 }
 
-// link makes a link that is good once.
-func (o *office) link(ctx context.Context, l account.Link, valid time.Duration) (url string, until time.Time, err error) {
-	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails
-	secret := base64.RawURLEncoding.EncodeToString(b[:])
-	hash := sha256.Sum256([]byte(secret))
-	l.Hash, l.Expires = hash[:], time.Now().Add(valid)
-	if l.Account != "" {
-		if err := o.db.Accounts().DropLinks(ctx, l.Account, l.Purpose); err != nil { // trap 50: one at a time
-			return "", time.Time{}, err
-		}
+// link makes a link by which an account's owner sets the password, once.
+func (o *office) link(ctx context.Context, id string, valid time.Duration) (url string, until time.Time, err error) {
+	l, secret := identity.NewLink(account.RecoverLink, id, time.Now().Add(valid))
+	err = o.db.Accounts().DropLinks(ctx, id, l.Purpose) // trap 50: one at a time
+	if err == nil {
+		err = o.db.Accounts().AddLink(ctx, l)
 	}
-	return o.origin() + linkPath(l.Purpose, secret), l.Expires, o.db.Accounts().AddLink(ctx, l)
+	return o.url(l.Purpose, secret), l.Expires, err
 }
 
-// linkPath is the portal's page for a link.
-func linkPath(purpose, secret string) string {
+// url is the portal's page for a link.
+func (o *office) url(purpose string, secret secrets.Secret) string {
 	page := map[string]string{account.RecoverLink: "recover/link", account.InviteLink: "register/link"}[purpose]
-	return portal.Prefix + page + "?token=" + secret
+	return o.origin() + portal.Prefix + page + "?token=" + secret.Reveal()
 }
 
 // newPassword asks for a password that may be set and returns its hash.

@@ -282,7 +282,7 @@ func (r *reset) run(ctx context.Context, cmd *cobra.Command, o *office, name str
 	if !r.password {
 		return said(cmd, r.output, a, "", time.Time{}, done)
 	}
-	url, until, err := o.link(ctx, account.Link{Purpose: account.RecoverLink, Account: a.ID}, r.valid)
+	url, until, err := o.link(ctx, a.ID, r.valid)
 	if err != nil {
 		return err
 	}
