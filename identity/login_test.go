@@ -45,8 +45,13 @@ func TestLogIn(t *testing.T) {
 func TestWrongLooksTheSame(t *testing.T) {
 	w := newWorld(t, identity.Config{Login: []identity.Rule{
 		{Users: []string{"ann", "gone", "empty"}},
-		{Users: []string{"bob"}, From: []string{"10.8.0.0/16"}},
+		{Users: []string{"bob", "bea", "new"}, From: []string{"10.8.0.0/16"}},
 	}})
+	w.add(account.Account{Name: "new", MustChange: true})
+	w.add(account.Account{Name: "bea", ID: "BEA-ID"})
+	if err := w.store.AddFactor(ctx, account.Factor{ID: "t.1", Account: "BEA-ID", Kind: account.TOTP, Created: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
 	w.ann()
 	w.add(account.Account{Name: "bob"})
 	w.add(account.Account{Name: "gone", Disabled: true})
@@ -61,6 +66,8 @@ func TestWrongLooksTheSame(t *testing.T) {
 		{"an unknown name", "nobody", annsPassword, identity.NoAccount},
 		{"the right one of a disabled account", "gone", annsPassword, identity.AccountDisabled},
 		{"the right one from elsewhere", "bob", annsPassword, identity.NotAllowedHere},
+		{"and of somebody with a second factor", "bea", annsPassword, identity.NotAllowedHere},
+		{"and of somebody who must change it", "new", annsPassword, identity.NotAllowedHere},
 		{"the right one of somebody in no rule", "unlisted", annsPassword, identity.NotAllowedHere},
 		{"an account without a password", "empty", "", identity.WrongPassword},
 		{"a damaged hash", "broken", annsPassword, identity.WrongPassword},

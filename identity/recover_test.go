@@ -23,6 +23,9 @@ func TestMustChange(t *testing.T) {
 	set := func(pass string) identity.Step {
 		return b.do(func(v identity.Visit) (identity.Step, error) { return w.desk.SetPassword(v, s.Pending, pass) })
 	}
+	if _, st, err := w.desk.EnrolTOTP(b.visit(), s.Pending); err != nil || st.State != identity.Stale {
+		t.Errorf("who must change the password could enrol a factor: %+v, %v", st, err)
+	}
 	b.want(set("short"), identity.Weak)
 	b.want(set(annsPassword), identity.Weak)
 	b.want(set(newPassword), identity.SignedIn)
