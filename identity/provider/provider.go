@@ -89,8 +89,8 @@ const (
 	skew       = time.Minute      // between our own replicas
 )
 
-// The paths of the endpoints, on the issuer's host. The coordinator of a
-// gateway mounts [Provider.Handler] there.
+// The paths of the endpoints, on the issuer's host, where a gateway mounts
+// [Provider.Handler].
 const (
 	Metadata      = "/.well-known/openid-configuration"
 	OAuthMetadata = "/.well-known/oauth-authorization-server" // RFC 8414

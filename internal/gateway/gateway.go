@@ -274,14 +274,24 @@ func (b *builder) pages(setting string, s *site, guards config.Guards) {
 	}
 	guards.Require = nil
 	guards.Off = append(slices.Clone(guards.Off), "waf")
-	patterns := []string{portal.Prefix + "**"}
-	if b.g.people.server != nil {
-		patterns = append(patterns, provider.Metadata)
-	}
-	for _, pattern := range patterns {
-		r := b.route(setting, setting, s.name, pattern, guards, nil)
+	add := func(pattern string, off ...string) {
+		g := guards
+		g.Off = append(slices.Clone(guards.Off), off...)
+		r := b.route(setting, setting, s.name, pattern, g, nil)
 		r.pages, r.index = true, -1
 		s.routes = append(s.routes, r)
+	}
+	add(portal.Prefix + "**")
+	if b.g.people.server == nil {
+		return
+	}
+	for _, pattern := range []string{provider.Metadata, provider.OAuthMetadata} {
+		add(pattern)
+	}
+	// Applications prove themselves to these, in their own way and from
+	// wherever they are.
+	for _, pattern := range []string{provider.Token, provider.Revoke, provider.Introspect, provider.UserInfo} {
+		add(pattern, "identity", "csrf")
 	}
 }
 

@@ -40,6 +40,7 @@ type people struct {
 	desk     *identity.Desk
 	sessions *session.Manager
 	tokens   *token.Service     // nil if there are none
+	issues   bool               // tokens of our own
 	server   *provider.Provider // nil if it has no clients
 	portal   *portal.Portal
 	cancel   context.CancelFunc
@@ -126,6 +127,7 @@ func (b *peopleBuilder) tokens() {
 		}
 		return
 	}
+	p.issues = c.Issuer != ""
 	s, err := token.New(context.Background(), c, p.stores.Key, p.stores.Tokens)
 	b.fail("token", err)
 	p.tokens = s
@@ -170,7 +172,7 @@ func (b *peopleBuilder) pages() {
 		env.OIDC = rp
 	}
 	if p.tokens != nil {
-		env.JWKS = jwks(p.tokens)
+		env.JWKS = p.tokens.JWKS
 	}
 	if p.portal, err = portal.New(c.Portal, env); err != nil {
 		b.errs = append(b.errs, err)
@@ -186,7 +188,7 @@ func (b *peopleBuilder) pages() {
 	}
 	p.server, err = provider.New(c.Server, provider.Deps{
 		Store: p.stores.Grants, Signer: signatures, JWKS: jwksPath, Users: provider.Accounts(p.stores.Accounts),
-		Pages: p.portal.Pages(), Key: p.stores.Key,
+		Pages: p.portal.Pages(), Key: p.stores.Key, Required: p.guard.Required,
 		Failed: func(client string, err error) {
 			b.env.Log.Warn("an application could not be told of a log-out", "client", client, "error", err)
 		},
@@ -269,8 +271,10 @@ func (p *people) close() {
 // ServeHTTP answers for Merlon's own pages.
 func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case p.server != nil && (r.URL.Path == provider.Metadata || strings.HasPrefix(r.URL.Path, portal.Prefix+"oauth/")):
+	case p.server != nil && (strings.HasPrefix(r.URL.Path, "/.well-known/") || strings.HasPrefix(r.URL.Path, portal.Prefix+"oauth/")):
 		p.server.Handler().ServeHTTP(w, r)
+	case r.URL.Path == tokenPath:
+		p.serveToken(w, merlon.From(r))
 	default:
 		p.portal.ServeHTTP(w, r)
 	}

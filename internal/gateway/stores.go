@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 
@@ -193,16 +192,3 @@ type noPost struct{}
 
 // Send drops the letter.
 func (noPost) Send(mail.Letter) error { return nil }
-
-// jwks serves the public keys of the tokens that Merlon signs.
-func jwks(s *token.Service) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		keys, h, err := s.JWKS(r.Context())
-		if err != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		merlon.AddHeader(w.Header(), h)
-		_, _ = w.Write(keys) // the client may be gone
-	})
-}
