@@ -95,7 +95,7 @@ func TestFactors(t *testing.T) {
 		t.Error("the codes were not replaced")
 	}
 	b.get("/.merlon/account").send("/.merlon/account/factor").want(http.StatusSeeOther, "done=removed")
-	b.get("/.merlon/account").want(http.StatusOK, "There is only the password")
+	b.get("/.merlon/account").want(http.StatusOK, "so that a stolen password is not enough")
 }
 
 // trap 47: what matters asks for a fresh proof, and goes on after it with what

@@ -151,6 +151,22 @@ func TestMorePages(t *testing.T) {
 	silent(t, b)
 }
 
+func TestRecoveryInABrowser(t *testing.T) {
+	w := newWorld(t, identity.Config{Register: "open", RegisterDomains: []string{"*"}}, portal.Config{})
+	b := identitytest.Start(t, w.server.URL)
+	b.Register("bob@example.com", "Bob", annsPassword, func() string { return w.link("register/link") })
+	b.LogOut(false)
+	b.Recover("bob@example.com", nextPassword, "", func() string { return w.link("recover/link") })
+	secret, _ := b.AddApp()
+	b.LogOut(true)
+	// trap 47: a link alone does not pass by the second factor.
+	b.Recover("bob@example.com", annsPassword+" 2", identitytest.Code(t, secret, 0), func() string { return w.link("recover/link") })
+	if got := b.Text("#who"); got != "bob@example.com" {
+		t.Errorf("signed in as %q", got)
+	}
+	silent(t, b)
+}
+
 // A form's answer leads to another host: the application that somebody lets
 // know who they are.
 func TestConsentInABrowser(t *testing.T) {

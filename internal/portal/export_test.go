@@ -22,3 +22,16 @@ func (l *Letters) Write(in identity.Letter) mail.Letter { return l.write(in) }
 
 // Sources is what a consent page lets its form lead to.
 func Sources(host string) string { return sources(host) }
+
+// Contrast is how well one color can be read on the other, as WCAG has it.
+func Contrast(a, b string) (float64, error) {
+	x, err := parseColor(a)
+	if err != nil {
+		return 0, err
+	}
+	y, err := parseColor(b)
+	return contrast(x, y), err
+}
+
+// Style is the style sheet as it is served.
+func (p *Portal) Style() string { return string(p.css.content) }

@@ -192,3 +192,42 @@ func TestBrand(t *testing.T) {
 		}
 	}
 }
+
+// WCAG 2.2 AA: text 4.5, the edges of inputs 3, on light pages and dark ones,
+// with any brand's color that is accepted.
+func TestEverythingCanBeRead(t *testing.T) {
+	if c, err := portal.Contrast("#000000", "#ffffff"); err != nil || c < 20.9 || c > 21.1 {
+		t.Fatalf("black on white is %v, %v", c, err)
+	}
+	if c, _ := portal.Contrast("#777777", "#ffffff"); c < 4.47 || c > 4.49 {
+		t.Fatalf("#777 on white is %v", c)
+	}
+	variable := regexp.MustCompile(`--([a-z-]+): (#[0-9a-f]{6})`)
+	for _, color := range []string{"", "#000000", "#767676", "#0000ff", "#0b6e4f", "#800000", "#c0004e", "#008000"} {
+		p, err := portal.New(portal.Config{Brand: portal.Brand{Color: color}}, portal.Env{Key: masterKey(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		light, dark, _ := strings.Cut(p.Style(), "@media (prefers-color-scheme: dark)")
+		for scheme, css := range map[string]string{"light": light, "dark": dark} {
+			v := map[string]string{}
+			for _, m := range variable.FindAllStringSubmatch(css, -1) {
+				if v[m[1]] == "" {
+					v[m[1]] = m[2]
+				}
+			}
+			for _, c := range []struct {
+				front, back string
+				least       float64
+			}{
+				{"ink", "card", 4.5}, {"ink", "ground", 4.5}, {"soft", "card", 4.5}, {"soft", "ground", 4.5}, {"brand", "card", 4.5},
+				{"on-brand", "brand", 4.5}, {"bad", "card", 4.5}, {"bad", "bad-ground", 4.5}, {"good", "good-ground", 4.5}, {"edge", "card", 3},
+			} {
+				got, err := portal.Contrast(v[c.front], v[c.back])
+				if err != nil || got < c.least {
+					t.Errorf("%q, %s: %s %s on %s %s is %.2f, %v", color, scheme, c.front, v[c.front], c.back, v[c.back], got, err)
+				}
+			}
+		}
+	}
+}

@@ -232,5 +232,21 @@ func TestStepUpResumesAForm(t *testing.T) {
 	b.get("/.merlon/resume?ticket=x").want(http.StatusNotFound, "Please do it again")
 }
 
+// Whose session is over in the middle of a form signs in, and the form goes on;
+// but nobody can have a form of his own sent by somebody else who signs in.
+func TestSigningInResumesAForm(t *testing.T) {
+	w := newWorld(t, identity.Config{}, portal.Config{})
+	w.ann()
+	b := w.browser()
+	pg := b.do(http.MethodPost, "/pay", url.Values{"amount": {"7"}}).want(http.StatusSeeOther, "/.merlon/login?resume=")
+	login := pg.header.Get("Location")
+	victim := w.browser()
+	victim.get(login).send("/.merlon/login", "name", "ann", "password", annsPassword).want(http.StatusOK)
+	ticket := mustParse(t, login).Query().Get("resume")
+	victim.get("/.merlon/resume?ticket="+ticket).want(http.StatusNotFound, "Please do it again")
+	b.get(login).send("/.merlon/login", "name", "ann", "password", annsPassword).want(http.StatusOK, "/.merlon/resume?ticket="+ticket)
+	b.get("/.merlon/resume?ticket="+ticket).want(http.StatusOK).send("/pay").want(http.StatusOK, "amount=7")
+}
+
 // blank removes what differs on every page.
 func blank(body string) string { return changing.ReplaceAllString(body, "…") }

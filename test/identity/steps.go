@@ -5,6 +5,45 @@ import (
 	"strings"
 )
 
+// Register makes an account by the link in the letter that link returns.
+func (b *Browser) Register(email, display, password string, link func() string) {
+	b.t.Helper()
+	b.Open("/.merlon/register")
+	b.Fill("#email", email)
+	b.Press(`form[action="/.merlon/register"] button`)
+	b.Shows("Look into your mail")
+	b.Open(link())
+	b.Fill("#display", display)
+	b.Fill("#new", password)
+	b.Press(`form[action="/.merlon/register/link"] button`)
+	b.Away()
+}
+
+// Recover sets a new password by the link in the letter that link returns;
+// code is one of the account's app, or empty if it has none.
+func (b *Browser) Recover(name, password, code string, link func() string) {
+	b.t.Helper()
+	b.Open("/.merlon/recover")
+	b.Fill("#name", name)
+	b.Press(`form[action="/.merlon/recover"] button`)
+	b.Shows("Look into your mail")
+	b.Open(link())
+	b.Press(`form[action="/.merlon/recover/link"] button`)
+	if code != "" {
+		b.Fill("#code", code)
+		b.Press(`form[action="/.merlon/code"] button`)
+	}
+	b.Fill("#new", password)
+	b.Press(`form[action="/.merlon/password"] button`)
+	b.Away()
+}
+
+// Away waits until the browser has left Merlon's pages.
+func (b *Browser) Away() {
+	b.t.Helper()
+	b.Wait(`document.readyState === "complete" && !location.pathname.startsWith("/.merlon/")`)
+}
+
 // SignIn fills in the sign-in page and sends it.
 func (b *Browser) SignIn(name, password string) {
 	b.t.Helper()
@@ -20,11 +59,14 @@ func (b *Browser) FillIn(name, password string) {
 	b.Press(`form[action="/.merlon/login"] button`)
 }
 
-// SignInByPasskey presses the passkey button of the sign-in page.
+// SignInByPasskey presses the passkey button of the sign-in page, if the
+// browser has not offered the passkey by itself and been answered already: an
+// authenticator of [Browser.Authenticator] is quick.
 func (b *Browser) SignInByPasskey() {
 	b.t.Helper()
 	b.Open("/.merlon/login")
-	b.Press(`form[data-passkey="get"] button`)
+	b.Script(`(() => { const e = document.querySelector('form[data-passkey="get"] button'); if (e) e.click(); return 1 })()`)
+	b.Away()
 }
 
 // AddApp adds an authenticator app on the account page, which asks for no

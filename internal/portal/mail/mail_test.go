@@ -7,7 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/mail"
+	netmail "net/mail"
 	"net/textproto"
 	"os"
 	"path/filepath"
@@ -16,13 +16,13 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/merlon-dev/merlon/internal/portal/mail"
+	"github.com/merlon-dev/merlon/internal/portal/mail"
 	"github.com/merlon-dev/merlon/secrets"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func closed(t *testing.T, p *Post) {
+func closed(t *testing.T, p *mail.Post) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -31,19 +31,19 @@ func closed(t *testing.T, p *Post) {
 	}
 }
 
-func letters(t *testing.T, folder string) []*mail.Message {
+func letters(t *testing.T, folder string) []*netmail.Message {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(folder, "*.eml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []*mail.Message
+	var out []*netmail.Message
 	for _, name := range names {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := mail.ReadMessage(bytes.NewReader(b))
+		m, err := netmail.ReadMessage(bytes.NewReader(b))
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", name, err, b)
 		}
@@ -58,11 +58,11 @@ func letters(t *testing.T, folder string) []*mail.Message {
 func TestALetterIsWrittenIntoAFile(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "mail")
 	var log bytes.Buffer
-	p, err := New(Config{}, "shop.example:8443", folder, slog.New(slog.NewTextHandler(&log, nil)))
+	p, err := mail.New(mail.Config{}, "shop.example:8443", folder, slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Send(Letter{To: "ann@example.com", Subject: "Größe", Text: "Hello,\n.\nhttps://shop.example/x?token=SECRET\n"}); err != nil {
+	if err := p.Send(mail.Letter{To: "ann@example.com", Subject: "Größe", Text: "Hello,\n.\nhttps://shop.example/x?token=SECRET\n"}); err != nil {
 		t.Fatal(err)
 	}
 	closed(t, p)
@@ -84,18 +84,18 @@ func TestALetterIsWrittenIntoAFile(t *testing.T) {
 	if !strings.Contains(log.String(), folder) || strings.Contains(log.String(), "SECRET") {
 		t.Errorf("the log must say where the letter is, and nothing of it: %s", &log)
 	}
-	if err := p.Send(Letter{To: "ann@example.com", Subject: "x"}); !errors.Is(err, ErrClosed) {
+	if err := p.Send(mail.Letter{To: "ann@example.com", Subject: "x"}); !errors.Is(err, mail.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 }
 
 func TestNobodyWritesHeadersOfTheirOwn(t *testing.T) {
-	p, err := New(Config{}, "shop.example", t.TempDir(), quiet)
+	p, err := mail.New(mail.Config{}, "shop.example", t.TempDir(), quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer closed(t, p)
-	for _, l := range []Letter{
+	for _, l := range []mail.Letter{
 		{To: "ann@example.com\r\nBcc: all@example.com", Subject: "x"},
 		{To: "ann@example.com, bob@example.com", Subject: "x"},
 		{To: "Ann <ann@example.com>", Subject: "x"},
@@ -125,7 +125,7 @@ func TestADeadServerDelaysNobody(t *testing.T) {
 	var mu sync.Mutex
 	now := time.Now()
 	tries := make(chan time.Duration, 100)
-	p, err := NewSmall(Config{SMTP: SMTP{Host: "127.0.0.1", Port: port}}, "", quiet, 3,
+	p, err := mail.NewSmall(mail.Config{SMTP: mail.SMTP{Host: "127.0.0.1", Port: port}}, "", quiet, 3,
 		func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
 		func(d time.Duration) { mu.Lock(); now = now.Add(d); mu.Unlock(); tries <- d })
 	if err != nil {
@@ -134,7 +134,7 @@ func TestADeadServerDelaysNobody(t *testing.T) {
 	began := time.Now()
 	full := 0
 	for range 200 {
-		if err := p.Send(Letter{To: "ann@example.com", Subject: "x", Text: "x"}); errors.Is(err, ErrFull) {
+		if err := p.Send(mail.Letter{To: "ann@example.com", Subject: "x", Text: "x"}); errors.Is(err, mail.ErrFull) {
 			full++
 		}
 	}
@@ -148,7 +148,7 @@ func TestADeadServerDelaysNobody(t *testing.T) {
 	closed(t, p) // each is given up after an hour of the clock above
 }
 
-// A server takes letters as SMTP servers do, without TLS.
+// A server takes letters as mail.SMTP servers do, without TLS.
 type server struct {
 	l    net.Listener
 	says string // to MAIL
@@ -225,11 +225,11 @@ func TestAServerTakesLetters(t *testing.T) {
 	if err := os.WriteFile(password, []byte("hunter2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(Config{From: "The Shop <no-reply@shop.example>", SMTP: SMTP{Host: "127.0.0.1", Port: port, User: "u", Password: secrets.Ref("file:" + password)}}, "x", "", quiet)
+	p, err := mail.New(mail.Config{From: "The Shop <no-reply@shop.example>", SMTP: mail.SMTP{Host: "127.0.0.1", Port: port, User: "u", Password: secrets.Ref("file:" + password)}}, "x", "", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Send(Letter{To: "ann@example.com", Subject: "Hello", Text: "a\n.\nb\n"}); err != nil {
+	if err := p.Send(mail.Letter{To: "ann@example.com", Subject: "Hello", Text: "a\n.\nb\n"}); err != nil {
 		t.Fatal(err)
 	}
 	closed(t, p)
@@ -246,13 +246,13 @@ func TestWhatTheServerNeverTakesIsGivenUp(t *testing.T) {
 		s, port := startServer(t, c.says)
 		var mu sync.Mutex
 		now := time.Now()
-		p, err := NewSmall(Config{SMTP: SMTP{Host: "127.0.0.1", Port: port}}, "", quiet, 3,
+		p, err := mail.NewSmall(mail.Config{SMTP: mail.SMTP{Host: "127.0.0.1", Port: port}}, "", quiet, 3,
 			func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
 			func(d time.Duration) { mu.Lock(); now = now.Add(d); mu.Unlock() })
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = p.Send(Letter{To: "ann@example.com", Subject: "x", Text: "x"})
+		_ = p.Send(mail.Letter{To: "ann@example.com", Subject: "x", Text: "x"})
 		closed(t, p)
 		if s.tries > c.most || c.most > 1 && s.tries < 5 {
 			t.Errorf("%s: %d tries", c.says, s.tries)
@@ -284,13 +284,13 @@ func TestNoTLSNoLetter(t *testing.T) {
 	go s.serve()
 	var mu sync.Mutex
 	now := time.Now()
-	p, err := NewSmall(Config{SMTP: SMTP{Host: host, Port: l.Addr().(*net.TCPAddr).Port}}, "", quiet, 3,
+	p, err := mail.NewSmall(mail.Config{SMTP: mail.SMTP{Host: host, Port: l.Addr().(*net.TCPAddr).Port}}, "", quiet, 3,
 		func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
 		func(time.Duration) { mu.Lock(); now = now.Add(time.Hour); mu.Unlock() })
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = p.Send(Letter{To: "ann@example.com", Subject: "x", Text: "x"})
+	_ = p.Send(mail.Letter{To: "ann@example.com", Subject: "x", Text: "x"})
 	closed(t, p)
 	if s.tries != 0 || len(s.letters) != 0 {
 		t.Errorf("%d tries, %d letters in the clear", s.tries, len(s.letters))
@@ -299,18 +299,18 @@ func TestNoTLSNoLetter(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for _, c := range []struct {
-		config Config
+		config mail.Config
 		want   string
 	}{
-		{Config{From: "nobody"}, `from "nobody": must be an address`},
-		{Config{From: "a@b.example\r\nBcc: c@d.example"}, "from"},
-		{Config{SMTP: SMTP{User: "u"}}, "smtp.host: must be set"},
-		{Config{SMTP: SMTP{Host: "h", User: "u"}}, "smtp.user"},
-		{Config{SMTP: SMTP{Host: "h", Port: 70000}}, "smtp.port"},
-		{Config{SMTP: SMTP{Host: "h", Timeout: time.Hour}}, "smtp.timeout"},
-		{Config{SMTP: SMTP{Host: "h", User: "u", Password: "env:MERLON_TEST_UNSET"}}, "smtp.password"},
+		{mail.Config{From: "nobody"}, `from "nobody": must be an address`},
+		{mail.Config{From: "a@b.example\r\nBcc: c@d.example"}, "from"},
+		{mail.Config{SMTP: mail.SMTP{User: "u"}}, "smtp.host: must be set"},
+		{mail.Config{SMTP: mail.SMTP{Host: "h", User: "u"}}, "smtp.user"},
+		{mail.Config{SMTP: mail.SMTP{Host: "h", Port: 70000}}, "smtp.port"},
+		{mail.Config{SMTP: mail.SMTP{Host: "h", Timeout: time.Hour}}, "smtp.timeout"},
+		{mail.Config{SMTP: mail.SMTP{Host: "h", User: "u", Password: "env:MERLON_TEST_UNSET"}}, "smtp.password"},
 	} {
-		p, err := New(c.config, "shop.example", t.TempDir(), quiet)
+		p, err := mail.New(c.config, "shop.example", t.TempDir(), quiet)
 		if err == nil {
 			closed(t, p)
 			t.Errorf("%+v was accepted", c.config)
@@ -327,7 +327,7 @@ func FuzzOneLine(f *testing.F) {
 	f.Add("a\r\nBcc: b")
 	f.Add("\u2028\x85")
 	f.Fuzz(func(t *testing.T, s string) {
-		out := OneLine(s)
+		out := mail.OneLine(s)
 		for _, r := range out {
 			if r < ' ' || r == 0x7f || r == '\u0085' || r == '\u2028' {
 				t.Errorf("%q became %q", s, out)

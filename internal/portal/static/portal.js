@@ -53,14 +53,17 @@
     const a = await res.json();
     if (typeof a.go === 'string' && a.go.startsWith('/.merlon/')) location.assign(a.go);
     if (!res.ok) throw new Error(String(res.status));
-    form.elements.namedItem('ticket').value = a.ticket;
-    const pending = form.elements.namedItem('pending');
-    if (pending && a.pending) pending.value = a.pending;
-    return fromJSON(a.options.publicKey || a.options);
+    a.publicKey = fromJSON(a.options.publicKey || a.options);
+    return a;
   };
 
-  const send = (form, credential) => {
-    form.elements.namedItem('answer').value = toJSON(credential);
+  // send sends what the browser says to one question, which is not always the
+  // last that was asked.
+  const send = (form, asked, credential) => {
+    const set = (name, value) => { const e = form.elements.namedItem(name); if (e && value) e.value = value; };
+    set('ticket', asked.ticket);
+    set('pending', asked.pending);
+    set('answer', toJSON(credential));
     form.submit();
   };
 
@@ -69,11 +72,12 @@
     if (waiting) { waiting.abort(); waiting = null; }
     say(out, form.dataset.busy);
     try {
-      const publicKey = await ask(form);
+      const asked = await ask(form);
+      const { publicKey } = asked;
       const credential = form.dataset.passkey === 'create'
         ? await navigator.credentials.create({ publicKey })
         : await navigator.credentials.get({ publicKey });
-      send(form, credential);
+      send(form, asked, credential);
     } catch (e) {
       say(out, e.name === 'InvalidStateError' ? form.dataset.known : form.dataset.failed);
     }
@@ -85,8 +89,9 @@
     try {
       waiting = new AbortController();
       const { signal } = waiting;
-      const publicKey = await ask(form);
-      send(form, await navigator.credentials.get({ publicKey, mediation: 'conditional', signal }));
+      const asked = await ask(form);
+      if (signal.aborted) return;
+      send(form, asked, await navigator.credentials.get({ publicKey: asked.publicKey, mediation: 'conditional', signal }));
     } catch { /* nothing was chosen; the button is still there */ }
   };
 
