@@ -258,3 +258,29 @@ func TestBadConfig(t *testing.T) {
 		}
 	}
 }
+
+// A device ends with what ends sessions, and two accounts that share a browser
+// know it by different hashes.
+func TestDevices(t *testing.T) {
+	w := newWorld(t, identity.Config{})
+	w.ann()
+	w.add(account.Account{Name: "bob", ID: "BOB-ID"})
+	b := w.browser("192.0.2.1").signIn("ann").signIn("bob")
+	anns, err := w.store.Devices(ctx, "ANN-ID")
+	bobs, err2 := w.store.Devices(ctx, "BOB-ID")
+	if err != nil || err2 != nil || len(anns) != 1 || len(bobs) != 1 || slices.Equal(anns[0].Hash, bobs[0].Hash) {
+		t.Fatalf("%v, %v, %v, %v", anns, bobs, err, err2)
+	}
+	b.signIn("ann") // the browser is still known to both
+	if anns, err = w.store.Devices(ctx, "ANN-ID"); err != nil || len(anns) != 1 {
+		t.Errorf("%v, %v", anns, err)
+	}
+	if _, err := w.store.Update(ctx, "ANN-ID", func(a *account.Account) error { a.ValidFrom = time.Now(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		other := w.browser(fmt.Sprintf("100.64.%d.1", i))
+		other.password("ann", fmt.Sprint("guess", i))
+	}
+	b.want(b.password("ann", annsPassword), identity.Wait)
+}
