@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -235,17 +236,15 @@ func (o *office) signOut(ctx context.Context, id string) (int, error) {
 		o.db.Tokens().RevokeFamilies(ctx, id, ""))
 }
 
-// origin is where people reach a site of the configuration.
+// origin is where people reach the first site that has a name or says so.
 func (o *office) origin() string {
 	host := "localhost"
 	for _, s := range o.config.Sites {
-		for _, h := range s.Host {
-			if !strings.Contains(h, "*") {
-				host = h
-				break
-			}
+		if s.Origin != "" {
+			return strings.TrimSuffix(s.Origin, "/")
 		}
-		if host != "localhost" {
+		if i := slices.IndexFunc(s.Host, func(h string) bool { return !strings.Contains(h, "*") }); i >= 0 {
+			host = s.Host[i]
 			break
 		}
 	}
