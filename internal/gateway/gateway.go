@@ -7,6 +7,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -242,7 +243,7 @@ func (b *builder) site(setting string, c *config.Site) {
 	for i := range c.Routes {
 		rc := &c.Routes[i]
 		place := fmt.Sprintf("%s.routes[%d]", setting, i)
-		if err := checkPattern(rc.Path); err != nil {
+		if err := cmp.Or(checkPattern(rc.Path), checkForeign(rc.Path, b.pagePatterns())); err != nil {
 			b.fail(place, err)
 			continue
 		}
@@ -293,6 +294,18 @@ func (b *builder) pages(setting string, s *site, guards config.Guards) {
 	for _, pattern := range []string{provider.Token, provider.Revoke, provider.Introspect, provider.UserInfo} {
 		add(pattern, "identity", "csrf")
 	}
+}
+
+// pagePatterns are where Merlon's own pages are on every site.
+func (b *builder) pagePatterns() []string {
+	if b.g.people == nil {
+		return nil
+	}
+	patterns := []string{portal.Prefix + "**"}
+	if b.g.people.server != nil {
+		patterns = append(patterns, provider.Metadata, provider.OAuthMetadata)
+	}
+	return patterns
 }
 
 func everyRouteHasUpstream(c *config.Site) bool {
@@ -489,7 +502,7 @@ func (g *Gateway) Start(ctx context.Context) error {
 		p.Start()
 	}
 	if g.people != nil {
-		g.people.start(ctx, func(err error) { g.env.Log.Error("tokens", "error", err) })
+		g.people.start(ctx, func(err error) { g.env.Log.Error("identity", "error", err) })
 	}
 	return g.certs.Start(ctx)
 }

@@ -38,6 +38,8 @@ type people struct {
 	stores   *Stores
 	guard    *identity.Guard
 	desk     *identity.Desk
+	hasher   *password.Hasher
+	policy   *password.Policy
 	sessions *session.Manager
 	tokens   *token.Service     // nil if there are none
 	issues   bool               // tokens of our own
@@ -78,9 +80,11 @@ func newPeople(c config.Identity, env Env, origin func(site string) string) (*pe
 
 func (b *peopleBuilder) build() {
 	p, c, s := b.p, &b.p.c, b.p.stores
-	hasher, err := password.New(c.Password)
+	hasher, err := s.hasherFor(c.Password)
 	b.fail("password", err)
+	p.hasher = hasher
 	policy, perr := password.NewPolicy(c.Password)
+	p.policy = policy
 	if err == nil { // otherwise the same mistakes are told twice
 		b.fail("password", perr)
 	}
@@ -128,7 +132,11 @@ func (b *peopleBuilder) tokens() {
 		return
 	}
 	p.issues = c.Issuer != ""
-	s, err := token.New(context.Background(), c, p.stores.Key, p.stores.Tokens)
+	log := b.env.Log
+	if b.env.Stores == nil {
+		log = nil
+	}
+	s, err := p.stores.tokensFor(c, log)
 	b.fail("token", err)
 	p.tokens = s
 }
@@ -197,8 +205,14 @@ func (b *peopleBuilder) pages() {
 	p.portal.SetProvider(p.server)
 }
 
-// event records what happened at the desk.
+// event records what happened at the desk. Tokens end with the session or the
+// password that they were given for; pages whose session holds get new ones.
 func (b *peopleBuilder) event(e identity.Event) {
+	if t := b.p.tokens; t != nil && e.Account != "" && (e.Name == identity.SessionExpired || e.Name == identity.PasswordChange) {
+		if err := t.RevokeSubject(context.Background(), e.Account); err != nil {
+			b.env.Log.Error("tokens could not be revoked for all replicas", "account", e.Account, "error", err)
+		}
+	}
 	log := b.env.Ledger
 	if log == nil {
 		return
@@ -245,13 +259,11 @@ func (b *peopleBuilder) alarm(n attempts.Notice) {
 // start begins what goes on without requests.
 func (p *people) start(ctx context.Context, fail func(error)) {
 	ctx, p.cancel = context.WithCancel(ctx)
-	if p.tokens != nil {
-		go func() {
-			if err := p.tokens.Run(ctx); err != nil && ctx.Err() == nil {
-				fail(err)
-			}
-		}()
-	}
+	go func() {
+		if err := p.stores.rehearse(ctx, p.hasher); err != nil && ctx.Err() == nil {
+			fail(err)
+		}
+	}()
 }
 
 // close ends what is not needed any more; the stores stay.
@@ -265,6 +277,14 @@ func (p *people) close() {
 	}
 	if p.sessions != nil {
 		p.sessions.Close()
+	}
+	if p.policy != nil {
+		_ = p.policy.Close() // a file that was only read
+	}
+	if p.server != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = p.server.Wait(ctx) // who was not told by then, is told by the tokens' end
 	}
 }
 

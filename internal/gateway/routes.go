@@ -93,10 +93,32 @@ func checkPattern(pattern string) error {
 	return nil
 }
 
+// checkForeign refuses a pattern that is for nothing but pages of Merlon's own,
+// which the route would never get.
+func checkForeign(pattern string, pages []string) error {
+	begin := strings.ToLower(pattern)
+	if i := strings.IndexAny(begin, "*?[{\\"); i >= 0 {
+		begin = begin[:i]
+	}
+	for _, page := range pages {
+		if folder, ok := strings.CutSuffix(page, "/**"); ok && (strings.HasPrefix(begin, folder+"/") || begin == folder) || begin == page {
+			return merlon.BadSetting("path", pattern, "must leave "+page+" to Merlon's own pages")
+		}
+	}
+	return nil
+}
+
 // sortRoutes puts the most specific pattern first, whatever the order in the
-// file: a security rule must not be shadowed by where it stands.
+// file: a security rule must not be shadowed by where it stands. Before them
+// all are Merlon's own pages: nobody else may ask for passwords there.
 func sortRoutes(routes []*route) (twice []error) {
 	slices.SortStableFunc(routes, func(a, b *route) int {
+		if a.pages != b.pages {
+			if a.pages {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(cmp.Compare(literal(b.pattern), literal(a.pattern)), cmp.Compare(len(b.pattern), len(a.pattern)), cmp.Compare(a.pattern, b.pattern))
 	})
 	for i := range len(routes) - 1 {

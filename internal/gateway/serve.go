@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -37,6 +38,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	r.Client = g.edge.ClientAddr(hr)
 	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in, tape: tape}
+	if e.secure && r.TLS == nil {
+		// TLS ended at a trusted proxy. For cookies, and whoever asks, it is TLS.
+		r.TLS = new(tls.ConnectionState)
+	}
 	e.route = g.match(r)
 	end := g.env.Tracer.start(r)
 	defer func() { // also when the upstream's answer breaks off by a panic

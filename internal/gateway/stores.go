@@ -9,12 +9,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/apikey"
 	"github.com/merlon-dev/merlon/identity/attempts"
 	"github.com/merlon-dev/merlon/identity/oidc"
+	"github.com/merlon-dev/merlon/identity/password"
 	"github.com/merlon-dev/merlon/identity/provider"
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/token"
@@ -40,6 +44,92 @@ type Stores struct {
 	Post     mail.Mailer
 
 	closers []func(context.Context) error // the last opened first
+
+	mu      sync.Mutex
+	hashes  password.Config
+	hasher  *password.Hasher
+	signs   token.Config
+	tokens  *token.Service
+	running context.CancelFunc // ends what the tokens do by themselves
+}
+
+// tokensFor returns the service that there is if its configuration is the
+// same, since what is open with its tokens ends with it.
+func (s *Stores) tokensFor(c token.Config, log *slog.Logger) (*token.Service, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tokens != nil && reflect.DeepEqual(s.signs, c) {
+		return s.tokens, nil
+	}
+	t, err := token.New(context.Background(), c, s.Key, s.Tokens)
+	if err != nil {
+		return nil, err
+	}
+	if s.running != nil {
+		s.running()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.signs, s.tokens, s.running = c, t, cancel
+	if log != nil { // otherwise it is only tried
+		go func() {
+			if err := t.Run(ctx); err != nil && ctx.Err() == nil {
+				log.Error("tokens are not looked after any longer", "error", err)
+			}
+		}()
+	}
+	return t, nil
+}
+
+// hasherFor returns the one that there is if its configuration is the same, so
+// that a reload neither measures again nor doubles what is hashed at once.
+func (s *Stores) hasherFor(c password.Config) (*password.Hasher, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hasher != nil && reflect.DeepEqual(s.hashes, c) {
+		return s.hasher, nil
+	}
+	h, err := password.New(c)
+	if err == nil {
+		s.hashes, s.hasher = c, h
+	}
+	return h, err
+}
+
+// rehearsed is how many accounts are looked at for kinds of hashes.
+const rehearsed = 10_000
+
+// rehearse tells the hasher which kinds of hashes there are, so that the first
+// log-in of each kind takes no other time than the next (trap 42 of mixed
+// populations).
+func (s *Stores) rehearse(ctx context.Context, h *password.Hasher) error {
+	seen := map[string]bool{}
+	after := ""
+	for n := 0; n < rehearsed; {
+		list, err := s.Accounts.Accounts(ctx, "", after, 500)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		for _, a := range list {
+			if kind := hashKind(a.Password); kind != "" && !seen[kind] {
+				seen[kind] = true
+				if err := h.Rehearse(ctx, a.Password); err != nil {
+					return err
+				}
+			}
+		}
+		n += len(list)
+		after = list[len(list)-1].Name
+	}
+	return nil
+}
+
+// hashKind is a hash's algorithm and cost, without salt and digest.
+func hashKind(stored string) string {
+	parts := strings.Split(stored, "$")
+	if len(parts) < 4 {
+		return ""
+	}
+	return strings.Join(parts[:len(parts)-2], "$")
 }
 
 // keyFile is the identity key's name in the data folder.
@@ -109,6 +199,9 @@ func OpenDB(ctx context.Context, f *config.File) (*store.DB, error) {
 func (s *Stores) Close(ctx context.Context) error {
 	if s == nil {
 		return nil
+	}
+	if s.running != nil {
+		s.running()
 	}
 	var errs []error
 	for i := len(s.closers) - 1; i >= 0; i-- {
