@@ -101,7 +101,8 @@ func checkForeign(pattern string, pages []string) error {
 		begin = begin[:i]
 	}
 	for _, page := range pages {
-		if folder, ok := strings.CutSuffix(page, "/**"); ok && (strings.HasPrefix(begin, folder+"/") || begin == folder) || begin == page {
+		folder, below := strings.CutSuffix(page, "/**")
+		if below && strings.HasPrefix(begin, folder+"/") || strings.EqualFold(pattern, folder) {
 			return merlon.BadSetting("path", pattern, "must leave "+page+" to Merlon's own pages")
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -86,6 +88,8 @@ type exchange struct {
 	answer  bool         // the upstream's answer was refused, not the request
 	gone    bool         // the client went away before it was answered
 	outcome merlon.Outcome
+
+	proofEnds func() // watches for the end of what proves who asks; nil if that is nobody
 }
 
 func (e *exchange) serve() {
@@ -158,21 +162,28 @@ func (e *exchange) page() {
 	e.g.people.ServeHTTP(e.w, e.r.Request)
 }
 
-// watch ends connections that stay open when the proof does that let them in.
+// watch ends connections that stay open when the proof does that let them in:
+// WebSockets, calls of gRPC, and event streams, which are known as such when
+// the upstream answers.
 func (e *exchange) watch() (stop func()) {
 	id := e.r.Identity
-	if id == nil || id.Done == nil || e.r.Header["Upgrade"] == nil && e.r.Header.Get("Accept") != "text/event-stream" {
+	if id == nil || id.Done == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(e.r.Context())
 	e.r.Request = e.r.Request.WithContext(ctx)
-	go func() {
-		select {
-		case <-id.Done:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	e.proofEnds = sync.OnceFunc(func() {
+		go func() {
+			select {
+			case <-id.Done:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	})
+	if e.r.Header["Upgrade"] != nil || strings.HasPrefix(e.r.Header.Get("Content-Type"), "application/grpc") {
+		e.proofEnds()
+	}
 	return cancel
 }
 
@@ -182,6 +193,9 @@ func (e *exchange) response(res *http.Response) merlon.Decision {
 	if !d.Passed() {
 		e.answer = true
 		return d
+	}
+	if e.proofEnds != nil && strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+		e.proofEnds()
 	}
 	e.r.AddHeader(res.Header)
 	if e.route.headers != nil {
