@@ -41,7 +41,7 @@ func openPostgres(ctx context.Context, text string) (_ *DB, err error) {
 	defer func() {
 		if err != nil {
 			_ = pool.Close()
-			err = fmt.Errorf("PostgreSQL at %s: %w", place, err)
+			err = fmt.Errorf("PostgreSQL at %s: %w", place, oneLine{err})
 		}
 	}()
 	conns := max(8, 4*runtime.GOMAXPROCS(0))
@@ -71,8 +71,20 @@ func openPostgres(ctx context.Context, text string) (_ *DB, err error) {
 	if err := db.migrate(ctx, goose.DialectPostgres, "postgres"); err != nil {
 		return nil, err
 	}
-	return db, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return nil, err
+	}
+	return db, nil
 }
+
+// oneLine is an error whose text is one line: the client lists every address
+// that it has tried on a line of its own.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+// Unwrap returns the error.
+func (e oneLine) Unwrap() error { return e.error }
 
 // postgresConfig reads the URL. Errors do not repeat it, since there is a
 // password in it.

@@ -12,7 +12,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -52,18 +51,15 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 	var err error
 	switch {
 	case url == "" && c.Dir == "":
-		return nil, errors.New("store: neither a URL nor a data folder is given")
+		return nil, errors.New("neither a URL nor a data folder is given")
 	case url == "":
 		db, err = openSQLite(ctx, c.Dir)
 	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
 		db, err = openPostgres(ctx, url)
 	default:
-		return nil, errors.New("store: the URL must begin with postgres://; without one SQLite is used")
+		return nil, errors.New("the URL must begin with postgres://; without one SQLite is used")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	return db, nil
+	return db, err
 }
 
 // Close closes the database.
