@@ -99,6 +99,20 @@ func TestBasicAccounts(t *testing.T) {
 			t.Errorf("%s: %+v, %v", row.credentials, id, err)
 		}
 	}
+	// trap 45: what is remembered of one address lets nobody in from another.
+	for client, in := range map[string]bool{"10.8.0.1": true, "198.51.100.99": false} {
+		r := basicRequest(t, "bob:"+annsPassword)
+		for range 2 {
+			r.Client = netip.MustParseAddr("10.8.0.1")
+			if _, err := b.Prove(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Client = netip.MustParseAddr(client)
+		if _, err := b.Prove(r); (err == nil) != in {
+			t.Errorf("bob from %s: %v", client, err)
+		}
+	}
 	// trap 51: browsers are answered with a realm of the configuration's words.
 	g, err := identity.New(identity.Config{Basic: &identity.Basic{Ask: true}}, b)
 	if err != nil {
