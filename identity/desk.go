@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -207,11 +208,8 @@ type reason = merlon.Reason
 // NewDesk returns a Desk. Close must be called when it is not needed any more.
 func NewDesk(c Config, env Env) (*Desk, error) {
 	c, err := c.complete()
-	if err != nil {
-		return nil, err
-	}
-	rules, err := NewRules(c)
-	if err != nil {
+	rules, rerr := NewRules(c)
+	if err := errors.Join(err, rerr); err != nil {
 		return nil, err
 	}
 	return &Desk{

@@ -65,11 +65,8 @@ type Guard struct {
 // program sends on purpose (certificate, key, token, Basic) before the session.
 func New(c Config, provers ...merlon.Prover) (*Guard, error) {
 	c, err := c.complete()
-	if err != nil {
-		return nil, err
-	}
-	rules, err := NewRules(c)
-	if err != nil {
+	rules, rerr := NewRules(c)
+	if err := errors.Join(err, rerr); err != nil {
 		return nil, err
 	}
 	g := &Guard{c: c, provers: provers, rules: rules, now: time.Now, asked: &asked{seed: maphash.MakeSeed()}}
