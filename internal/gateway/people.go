@@ -85,9 +85,7 @@ func (b *peopleBuilder) build() {
 	p.hasher = hasher
 	policy, perr := password.NewPolicy(c.Password)
 	p.policy = policy
-	if err == nil { // otherwise the same mistakes are told twice
-		b.fail("password", perr)
-	}
+	b.fail("password", perr)
 	factors, err := mfa.New(c.MFA.Config, s.Key, s.Accounts)
 	b.fail("mfa", err)
 	p.sessions, err = session.New(c.Session, s.Sessions, s.Accounts)
@@ -100,23 +98,36 @@ func (b *peopleBuilder) build() {
 	})
 	b.fail("attempts", err)
 	letters, err := portal.NewLetters(c.Portal.Brand, s.Post, b.env.Log)
-	if len(b.errs) > 0 {
-		b.errs = append(b.errs, err)
+	b.errs = append(b.errs, err)
+	if errors.Join(b.errs...) != nil {
+		b.rest()
 		return
 	}
-	b.errs = append(b.errs, err)
 	p.desk, err = identity.NewDesk(c.Config, identity.Env{
 		Key: s.Key, Accounts: s.Accounts, Hasher: hasher, Policy: policy, Sessions: p.sessions, Factors: factors,
 		Throttle: throttle, Letters: letters, Event: b.event,
 	})
-	b.errs = append(b.errs, err)
 	if err != nil {
+		b.rest()
 		return
 	}
 	b.tokens()
 	b.provers(identity.Env{Key: s.Key, Accounts: s.Accounts, Hasher: hasher, Policy: policy, Sessions: p.sessions, Factors: factors,
 		Throttle: throttle, Event: b.event})
 	b.pages()
+}
+
+// rest tells what is wrong with everything else, where something that it needs
+// cannot be built.
+func (b *peopleBuilder) rest() {
+	c, s := &b.p.c, b.p.stores
+	_, err := identity.New(c.Config)
+	b.errs = append(b.errs, err)
+	b.tokens()
+	_, err = oidc.New(c.OIDC, s.Key, s.Seen)
+	b.errs = append(b.errs, err)
+	_, err = portal.New(c.Portal, portal.Env{Key: s.Key})
+	b.errs = append(b.errs, err)
 }
 
 // tokens makes what issues and verifies tokens, if there is anything to do.
@@ -187,6 +198,12 @@ func (b *peopleBuilder) pages() {
 		return
 	}
 	if len(c.Server.Clients) == 0 {
+		return
+	}
+	if p.tokens == nil {
+		if errors.Join(b.errs...) == nil {
+			b.fail("server.issuer", merlon.BadSetting("", "", "must be set, such as https://id.example.com"))
+		}
 		return
 	}
 	signatures, err := p.tokens.Signatures()
