@@ -1,0 +1,376 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/merlon-dev/merlon/internal/gateway"
+	"github.com/merlon-dev/merlon/ledger"
+)
+
+const openTown = cheap + `
+off: [waf]
+sites:
+  - host: localhost
+    upstream: BACKEND
+    require: login
+    routes:
+      - {path: /open/**, require: anyone}
+      - {path: /team/**, require: {role: team}}
+      - {path: /bob/**, require: {user: bob}}
+      - {path: /here/**, require: {from: [10.0.0.0/8]}}
+`
+
+// What a site requires holds for its routes, unless one is for anyone; each
+// route is shown to keep out and to let in.
+func TestRequirementsAreInherited(t *testing.T) {
+	w := settle(t, openTown)
+	nobody, ann, bob := w.browser(), w.in("ann"), w.in("bob")
+	for _, c := range []struct {
+		path             string
+		nobody, ann, bob int
+	}{
+		{"/", 303, 200, 200},
+		{"/any/thing", 303, 200, 200},
+		{"/open/x", 200, 200, 200},
+		{"/open", 200, 200, 200},
+		{"/opened", 303, 200, 200},
+		{"/team/x", 303, 200, 403},
+		{"/bob/x", 303, 403, 200},
+		{"/here/x", 403, 403, 403},
+	} {
+		for who, want := range map[*browser]int{nobody: c.nobody, ann: c.ann, bob: c.bob} {
+			before := len(w.backend.all())
+			got := who.get(c.path)
+			if got.status != want {
+				t.Errorf("%s: %d, want %d", c.path, got.status, want)
+			}
+			if reached := len(w.backend.all()) > before; reached != (want == 200) {
+				t.Errorf("%s: the backend was reached: %v", c.path, reached)
+			}
+		}
+	}
+}
+
+func TestBrowsersAreSentToLogInAndComeBack(t *testing.T) {
+	w := settle(t, openTown)
+	for _, c := range []struct{ path, to string }{
+		{"/", "/.merlon/login"},
+		{"/orders?page=2&sort=a%20b", "/.merlon/login?return_to=" + url.QueryEscape("/orders?page=2&sort=a%20b")},
+	} {
+		b := w.browser()
+		got := b.get(c.path)
+		if to := got.sentTo("/.merlon/login"); to != c.to {
+			t.Errorf("%s: sent to %s, want %s", c.path, to, c.to)
+		}
+		if got.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: a challenge may be kept by caches", c.path)
+		}
+		back := b.signIn(c.to, "ann", annsPassword)
+		if back != c.path {
+			t.Errorf("%s: after the log-in it leads to %s", c.path, back)
+		}
+		b.get(back).want(200, "backend ANN-ID")
+	}
+	// Paths that a browser would take for another host are never a way back.
+	b := w.browser()
+	for _, path := range []string{"//evil.example/x", "/\\evil.example", "/%5cevil.example", "/%2f%2fevil.example"} {
+		if to := b.raw(path).Header.Get("Location"); to != "" && to != "/.merlon/login" {
+			u, err := url.Parse(to)
+			back := ""
+			if err == nil {
+				back = u.Query().Get("return_to")
+			}
+			if err != nil || !strings.HasPrefix(to, "/.merlon/login?") || strings.HasPrefix(back, "//") || strings.HasPrefix(back, "/\\") {
+				t.Errorf("%s: sent to %s", path, to)
+			}
+		}
+	}
+	for _, to := range []string{"https://evil.example/", "//evil.example", "/\\evil.example", "/.merlon/logout", "javascript:alert(1)"} {
+		b := w.browser()
+		if back := b.signIn("/.merlon/login?return_to="+url.QueryEscape(to), "ann", annsPassword); strings.Contains(back, "evil") || strings.Contains(back, "script") {
+			t.Errorf("return_to %s leads to %s", to, back)
+		}
+	}
+}
+
+func TestProgramsAreToldHowToProveThemselves(t *testing.T) {
+	w := settle(t, openTown)
+	b := w.browser()
+	for name, got := range map[string]*answer{
+		"curl":    b.program("GET", "/orders"),
+		"a POST":  b.program("POST", "/orders"),
+		"a fetch": b.get("/orders", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"),
+		"JSON":    b.get("/orders", "Accept", "application/json, text/html", "Sec-Fetch-Mode", ""),
+	} {
+		auth := got.header.Values("Www-Authenticate")
+		if got.status != 401 || got.header.Get("Content-Type") != "application/problem+json" || got.header.Get("Location") != "" ||
+			len(auth) != 1 || auth[0] != `Bearer realm="localhost"` {
+			t.Errorf("%s: %d %q %s", name, got.status, auth, got.body)
+		}
+	}
+	if got := w.in("ann").program("GET", "/orders"); got.status != 200 {
+		t.Errorf("a program with ann's session: %d", got.status)
+	}
+}
+
+// Trap 51, and whatever else proves somebody: the backend sees who it is, and
+// nothing by which it could be them.
+func TestTheBackendLearnsWhoItIsAndNotHow(t *testing.T) {
+	w := settle(t, openTown)
+	ann := w.in("ann")
+	spoofed := []string{"Merlon-Subject", "ROOT", "Merlon-Groups", "admin", "Merlon-Roles", "admin", "Merlon_Subject", "ROOT", "X-Remote-User", "root"}
+	ann.get("/team/x", append(spoofed, "Cookie", "shop=basket; a=b")...).want(200)
+	got := w.backend.last(t)
+	for field, want := range map[string]string{"Merlon-Subject": "ANN-ID", "Merlon-Groups": "ops%2C and more,staff", "Merlon-Roles": "team"} {
+		if v := got.header.Values(field); len(v) != 1 || strings.ReplaceAll(v[0], "%20", " ") != want {
+			t.Errorf("%s: %q, want %q", field, v, want)
+		}
+	}
+	if c := strings.Join(got.header.Values("Cookie"), "; "); strings.Contains(c, "merlon") || !strings.Contains(c, "shop=basket") || !strings.Contains(c, "a=b") {
+		t.Errorf("the backend's cookies: %q", c)
+	}
+	if v := got.header.Get("X-Remote-User") + got.header.Get("Merlon_Subject"); v != "" {
+		t.Errorf("a field that only a gateway may set passed: %q", v)
+	}
+	w.browser().get("/open/x", spoofed...).want(200)
+	for field := range w.backend.last(t).header {
+		if strings.HasPrefix(strings.ToLower(strings.ReplaceAll(field, "_", "-")), "merlon-") {
+			t.Errorf("nobody is signed in, and %s is %q", field, w.backend.last(t).header[field])
+		}
+	}
+	for _, c := range []struct {
+		field string
+		stays bool
+	}{{"Bearer for-the-backend", true}, {"Digest username=x", true}} {
+		w.browser().get("/open/x", "Authorization", c.field)
+		if got := w.backend.last(t).header.Get("Authorization"); (got == c.field) != c.stays {
+			t.Errorf("Authorization of the backend's own: %q", got)
+		}
+	}
+}
+
+func TestMonitoredAndOffPeopleGuards(t *testing.T) {
+	for name, c := range map[string]struct {
+		add      string
+		status   int
+		reason   string
+		guards   string
+		signedIn string // whom the backend sees when ann is signed in
+	}{
+		"in force":          {"", 303, "login-required", "identity csrf access", "ANN-ID"},
+		"access monitored":  {"monitor: [access]\n", 200, "login-required", "identity csrf access (monitored)", "ANN-ID"},
+		"access off":        {"", 200, "", "identity csrf", "ANN-ID"},
+		"identity off":      {"", 303, "login-required", "csrf access", ""},
+		"both monitored":    {"monitor: [identity, access]\n", 200, "login-required", "identity (monitored) csrf access (monitored)", "ANN-ID"},
+		"everything is off": {"", 200, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			off := map[string]string{"access off": "[waf, access]", "identity off": "[waf, identity]", "everything is off": "[all]"}[name]
+			if off == "" {
+				off = "[waf]"
+			}
+			w := settle(t, c.add+strings.Replace(openTown, "[waf]", off, 1))
+			got := w.browser().get("/x")
+			if got.status != c.status {
+				t.Errorf("nobody: %d, want %d", got.status, c.status)
+			}
+			if s := w.Gateway().Sites()[0]; !strings.HasSuffix(strings.Join(s.Guards, " "), c.guards) {
+				t.Errorf("guards: %q", s.Guards)
+			}
+			if c.reason != "" {
+				kind := ledger.Challenge
+				if c.status == 200 {
+					kind = ledger.Monitored
+				}
+				if e := w.events(c.reason); len(e) != 1 || e[0].Kind != kind || e[0].Guard != "access" && kind != ledger.Monitored {
+					t.Errorf("%+v", e)
+				}
+			}
+			if got := w.in("ann").get("/x"); got.status == 200 && got.body != "backend "+c.signedIn || (got.status == 200) != (name != "identity off") {
+				t.Errorf("ann: %d %s, want to be %q", got.status, got.body, c.signedIn)
+			}
+			if c := w.backend.all(); len(c) > 0 && strings.Contains(strings.Join(c[len(c)-1].header["Cookie"], ";"), "merlon") {
+				t.Errorf("the backend sees %q", c[len(c)-1].header["Cookie"])
+			}
+		})
+	}
+}
+
+func TestNobodyTakesThePagesOver(t *testing.T) {
+	w := settle(t, openTown)
+	for name, pattern := range map[string]string{
+		"all of them": "/.merlon/**", "one": "/.merlon/login", "behind a wildcard": "/.merlon/**/login", "by a choice": "/.merlon/{login,code}",
+		"in capitals": "/.Merlon/login", "the folder": "/.merlon", "one level": "/.merlon/*",
+	} {
+		f := read(t, strings.Replace(openTown, "/open/**", "'"+pattern+"'", 1), w.backend.URL)
+		_, err := gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			t.Errorf("%s: a route %s is taken", name, pattern)
+			continue
+		}
+		if text := f.Explain(err).Error(); !strings.Contains(text, `sites[0].routes[0].path "`+pattern+`": `) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	// A pattern that matches all sorts of things does not match the pages.
+	wild := settle(t, strings.Replace(openTown, "/open/**", "'/{.merlon,x}/**'", 1))
+	wild.browser().get("/.merlon/login").want(200, `action="/.merlon/login"`)
+	before := len(w.backend.all())
+	b := w.browser()
+	for path, status := range map[string]int{
+		"/.merlon/login":           200,
+		"/.merlon/%6Cogin":         200,
+		"/.merlon/nothing":         404,
+		"/.merlon/login/":          404,
+		"/.merlon/static/../x":     400,
+		"/.merlon/..%2f":           400,
+		"/.merlon/..%2fx":          400,
+		"/.merlon/%2e%2e/x":        400,
+		"/.MERLON/login":           400,
+		"/%2emerlon/login":         200,
+		"/.merlon%2flogin":         400,
+		"//.merlon/login":          400,
+		"/.merlon;x/login":         400,
+		"/.merlon%5clogin":         400,
+		"/.merlon/%252e%252e%252f": 400,
+		"/x/..%2f.merlon/login":    400,
+	} {
+		if res := b.raw(path); res.StatusCode != status {
+			t.Errorf("%s: %s, want %d", path, res.Status, status)
+		}
+	}
+	for _, s := range w.backend.all()[before:] {
+		t.Errorf("the backend was asked for %s", s.target)
+	}
+	b.get("/.merlonx").sentTo("/.merlon/login") // the site's own, behind what it requires
+	w.in("ann").get("/.merlonx").want(200, "backend ANN-ID")
+}
+
+func TestPagesAreOnEverySiteBehindItsGuards(t *testing.T) {
+	w := settle(t, strings.Replace(openTown, "    require: login", "    require: login\n    address: {deny: [203.0.113.0/24]}", 1)+"  - {host: [other.example, b.example], upstream: BACKEND}\ntrusted_proxies: [127.0.0.1]\n")
+	b := w.browser()
+	b.get("/.merlon/login").want(200)
+	b.get("/.merlon/login", "X-Forwarded-For", "203.0.113.9").want(403)
+	res := b.get("/.merlon/login")
+	if res.header.Get("X-Request-Id") == "" || res.header.Get("Content-Security-Policy") == "" || res.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%v", res.header)
+	}
+}
+
+func TestCheckTellsEveryMistakeAboutPeople(t *testing.T) {
+	f := read(t, `
+identity:
+  key: env:MERLON_NO_SUCH_KEY
+  register: sometimes
+  fresh: 1s
+  mfa: {grace: 1s, required: []}
+  login: [{users: [ann], from: [10.8.0.1/16]}]
+  password: {length: {alone: 3}, argon2: {memory: 1MiB}}
+  session: {at_most: 1000}
+  attempts: {failures: 5000}
+  brand: {color: red}
+  token: {lifetime: 1h}
+sites:
+  - host: a.example
+    upstream: BACKEND
+    origin: http://a.example
+    require: {role: " x", fresh: 1s}
+`, "http://127.0.0.1:1")
+	_, err := gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		t.Fatal("it is taken")
+	}
+	got := f.Explain(err).Error()
+	for _, want := range []string{
+		"merlon.yaml:4:13: identity.register \"sometimes\":",
+		"merlon.yaml:5:10: identity.fresh \"1s\":",
+		"merlon.yaml:6:16: identity.mfa.grace \"1s\":",
+		"identity.mfa.required",
+		"identity.login[0].from[0] \"10.8.0.1/16\":",
+		"identity.password.length.alone",
+		"identity.password.argon2.memory",
+		"merlon.yaml:9:22: identity.session.at_most \"1000\":",
+		"merlon.yaml:10:24: identity.attempts.failures \"5000\":",
+		"identity.brand.color \"red\":",
+		"identity.token.issuer",
+		"sites[0].origin \"http://a.example\":",
+		"sites[0].require.role",
+		"sites[0].require.fresh \"1s\":",
+	} {
+		if strings.Count(got, want) != 1 {
+			t.Errorf("%d times: %s", strings.Count(got, want), want)
+		}
+	}
+	if t.Failed() {
+		t.Log("\n" + got)
+	}
+}
+
+func TestCheckMakesNothing(t *testing.T) {
+	f := read(t, openTown, "http://127.0.0.1:1")
+	g, err := gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(f.Explain(err))
+	}
+	g.Close(context.Background())
+	entries, err := os.ReadDir(f.Data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(entries) > 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	// A mistake elsewhere in the file keeps a server from making anything, too.
+	bad := read(t, strings.Replace(openTown, "/open/**", "open", 1), "http://127.0.0.1:1")
+	if _, err := gateway.NewServer(context.Background(), bad, slog.New(slog.DiscardHandler), "test"); err == nil {
+		t.Fatal("it is taken")
+	}
+	if entries, _ := os.ReadDir(bad.Data); len(entries) > 0 {
+		t.Errorf("%v", entries)
+	}
+}
+
+// Behind a proxy that ends TLS, cookies are as good as over TLS, and what the
+// proxy says counts only from where it is.
+func TestSignInBehindAProxyThatEndsTLS(t *testing.T) {
+	text := strings.Replace(openTown, "https: '127.0.0.1:0'", "https: off, insecure_http: '127.0.0.1:0'", 1)
+	text = strings.Replace(text, "host: localhost", "host: [shop.example.com, www.example.com]", 1) + "trusted_proxies: [127.0.0.1]\n"
+	w := settle(t, text)
+	b := w.browser()
+	page := b.get("/x")
+	page.sentTo("/.merlon/login")
+	b.signIn("/.merlon/login?return_to=/x", "ann", annsPassword)
+	b.get("/x").want(200, "backend ANN-ID")
+	if c := w.backend.last(t).header.Values("Cookie"); len(c) > 0 {
+		t.Errorf("the backend sees %q", c)
+	}
+	for part := range strings.SplitSeq(b.cookies(), "; ") {
+		if !strings.HasPrefix(part, "__Host-") {
+			t.Errorf("a cookie that a sub-domain could plant: %s", part)
+		}
+	}
+	// The site's other name, by which nobody set anything.
+	other := w.browser()
+	other.base = "https://www.example.com"
+	other.signIn("/.merlon/login", "bob", bobsPassword)
+	other.get("/x").want(200, "backend BOB-ID")
+
+	// Without the proxy's word the cookie is of no use over clear text, and
+	// nobody is asked for a password there.
+	clear := httptest.NewRequest("GET", "http://shop.example.com/.merlon/login", nil)
+	clear.RemoteAddr = "192.0.2.1:1234"
+	clear.Header.Set("X-Forwarded-Proto", "https")
+	clear.Header.Set("Accept", "text/html")
+	rec := httptest.NewRecorder()
+	w.Gateway().ServeHTTP(rec, clear)
+	for _, c := range rec.Result().Cookies() {
+		if strings.HasPrefix(c.Name, "__Host-") {
+			t.Errorf("%d: a stranger's X-Forwarded-Proto is believed: %s", rec.Code, c)
+		}
+	}
+}
