@@ -254,3 +254,27 @@ func TestAttackedIsTold(t *testing.T) {
 		t.Errorf("%d letters", len(w.letters))
 	}
 }
+
+// trap 45: between two steps, too, the address may move.
+func TestMovesBetweenTheSteps(t *testing.T) {
+	w := newWorld(t, identity.Config{Login: []identity.Rule{{Users: []string{"ann"}, From: []string{"10.8.0.0/16"}}}})
+	w.ann()
+	b := w.browser("10.8.0.1").signIn("ann")
+	phone, _ := b.enrol("")
+	key, _ := b.enrolKey("", identity.OptSecurityKey)
+	for name, second := range map[string]func(b *browser, pending string) identity.Step{
+		"code": func(b *browser, pending string) identity.Step { return b.totp(pending, phone.code(t)) },
+		"key":  func(b *browser, pending string) identity.Step { return b.key(pending, key) },
+	} {
+		b := w.browser("10.8.0.2")
+		s := b.want(b.password("ann", annsPassword), identity.Second)
+		b.client = "198.51.100.1"
+		b.want(second(b, s.Pending), identity.Wrong)
+		if b.client = "10.8.0.2"; b.who() != nil {
+			t.Errorf("%s: a session has begun", name)
+		}
+	}
+	if !w.event(identity.LoginFail, identity.NotAllowedHere) {
+		t.Error("the log does not say why")
+	}
+}
