@@ -87,7 +87,6 @@ func TestCountries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rules.Close()
 	for _, row := range []struct {
 		name, client string
 		in           bool

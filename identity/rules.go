@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -73,7 +74,7 @@ func NewRules(c Config) (*Rules, error) {
 	}
 	switch {
 	case c.Countries != "":
-		db, err := maxminddb.Open(c.Countries)
+		db, err := openCountries(c.Countries)
 		if err != nil {
 			errs = append(errs, merlon.BadSetting("countries", c.Countries, err.Error()))
 		}
@@ -211,12 +212,23 @@ func (rs *Rules) country(a netip.Addr) string {
 	return rec.Code
 }
 
-// Close closes the database of countries.
-func (rs *Rules) Close() error {
-	if rs.countries == nil {
-		return nil
+const maxCountries = 256 << 20
+
+// openCountries reads a database into memory, where it lasts as long as any
+// request that was let in by it: a mapped file would have to be unmapped.
+func openCountries(path string) (*maxminddb.Reader, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
 	}
-	return rs.countries.Close()
+	if info.Size() > maxCountries {
+		return nil, errors.New("is larger than 256 MiB")
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return maxminddb.OpenBytes(b)
 }
 
 // Weak says what about the rules their author may not have meant.
