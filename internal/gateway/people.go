@@ -3,10 +3,12 @@ package gateway
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,7 +107,7 @@ func (b *peopleBuilder) build() {
 	}
 	p.desk, err = identity.NewDesk(c.Config, identity.Env{
 		Key: s.Key, Accounts: s.Accounts, Hasher: hasher, Policy: policy, Sessions: p.sessions, Factors: factors,
-		Throttle: throttle, Letters: letters, Event: b.event,
+		Throttle: throttle, Letters: letters, Event: b.event, Revoke: p.revoke, Mapped: mapped(c.OIDC.Providers),
 	})
 	if err != nil {
 		b.rest()
@@ -222,14 +224,30 @@ func (b *peopleBuilder) pages() {
 	p.portal.SetProvider(p.server)
 }
 
-// event records what happened at the desk. Tokens end with the session or the
-// password that they were given for; pages whose session holds get new ones.
-func (b *peopleBuilder) event(e identity.Event) {
-	if t := b.p.tokens; t != nil && e.Account != "" && (e.Name == identity.SessionExpired || e.Name == identity.PasswordChange) {
-		if err := t.RevokeSubject(context.Background(), e.Account); err != nil {
-			b.env.Log.Error("tokens could not be revoked for all replicas", "account", e.Account, "error", err)
+// revoke ends the tokens of a session, or all of an account's.
+func (p *people) revoke(ctx context.Context, account, session string) error {
+	switch {
+	case p.tokens == nil:
+		return nil
+	case session != "":
+		return p.tokens.RevokeSession(ctx, session)
+	}
+	return p.tokens.RevokeSubject(ctx, account)
+}
+
+// mapped says which of our groups and roles each provider gives.
+func mapped(list []oidc.Provider) map[string]identity.Mapping {
+	all := map[string]identity.Mapping{}
+	for _, p := range list {
+		all[p.Name] = identity.Mapping{
+			Groups: slices.Sorted(maps.Values(p.Groups)), Roles: slices.Sorted(maps.Values(p.Roles)),
 		}
 	}
+	return all
+}
+
+// event records what happened at the desk.
+func (b *peopleBuilder) event(e identity.Event) {
 	log := b.env.Ledger
 	if log == nil {
 		return

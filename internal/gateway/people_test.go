@@ -173,6 +173,7 @@ func TestMonitoredAndOffPeopleGuards(t *testing.T) {
 		"everything is off": {"", 200, "", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			off := map[string]string{"access off": "[waf, access]", "identity off": "[waf, identity]", "everything is off": "[all]"}[name]
 			if off == "" {
 				off = "[waf]"
@@ -190,7 +191,7 @@ func TestMonitoredAndOffPeopleGuards(t *testing.T) {
 				if c.status == 200 {
 					kind = ledger.Monitored
 				}
-				if e := w.events(c.reason); len(e) != 1 || e[0].Kind != kind || e[0].Guard != "access" && kind != ledger.Monitored {
+				if e := w.events(c.reason, 1); len(e) != 1 || e[0].Kind != kind || e[0].Guard != "access" && kind != ledger.Monitored {
 					t.Errorf("%+v", e)
 				}
 			}

@@ -185,9 +185,10 @@ func (w *town) port() string {
 }
 
 // events returns the events with a name or reason, when there are some.
-func (w *town) events(what string) (found []ledger.Event) {
+func (w *town) events(what string, some int) (found []ledger.Event) {
 	w.t.Helper()
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && len(found) == 0; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end) && len(found) < some; time.Sleep(10 * time.Millisecond) {
+		found = nil
 		for e, err := range ledger.Query(w.data, ledger.Filter{}) {
 			if err != nil {
 				w.t.Fatal(err)
