@@ -13,6 +13,7 @@ package certs
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -52,6 +53,14 @@ type Config struct {
 	// that no certificate is for, instead of showing them the default
 	// certificate. Default false. Example: true.
 	RequireSNI bool `yaml:"require_sni,omitempty"`
+
+	// ClientCA is a file of certificate authorities (PEM), at most 1 MiB. With
+	// it, clients are asked for a certificate of theirs: one that is not, or
+	// that has expired, ends the handshake, and none at all is fine. Whom a
+	// certificate proves is for identity.certificates. It is read at start and
+	// with each reload; what the authorities revoke is not asked for. Default
+	// none: clients are not asked. Example: /etc/merlon/staff-ca.pem.
+	ClientCA string `yaml:"client_ca,omitempty"`
 
 	// RedirectPort is the port on which clients reach the https listener, 1
 	// to 65535, where that is not the port it listens on, as with a
@@ -159,9 +168,10 @@ type Certs struct {
 	hosts  hostSet
 	local  bool // neither files nor ACME: the local CA
 
-	files *fileSet
-	acme  *manager // nil without ACME
-	ca    *LocalCA // nil until Start, unless it was made earlier
+	files   *fileSet
+	acme    *manager       // nil without ACME
+	ca      *LocalCA       // nil until Start, unless it was made earlier
+	clients *x509.CertPool // nil if clients are not asked for certificates
 
 	watch   watch
 	cancel  context.CancelFunc
@@ -198,6 +208,11 @@ func New(c Config, env Env) (*Certs, error) {
 	}
 	if cs.files, err = newFileSet(c.Certificates); err != nil {
 		fail(err)
+	}
+	if c.ClientCA != "" {
+		if cs.clients, err = loadClientCA(c.ClientCA); err != nil {
+			fail(merlon.BadSetting("client_ca", c.ClientCA, err.Error()))
+		}
 	}
 	if c.ACME != nil {
 		if cs.acme, err = newManager(*c.ACME, env, cs.hosts, cs.files); err != nil {
@@ -332,6 +347,9 @@ func (c *Certs) TLSConfig() *tls.Config {
 		conf.NextProtos = append(conf.NextProtos, acmeTLS)
 	}
 	conf.GetCertificate = c.certificate
+	if c.clients != nil {
+		conf.ClientAuth, conf.ClientCAs = tls.VerifyClientCertIfGiven, c.clients
+	}
 	return conf
 }
 
