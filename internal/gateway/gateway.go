@@ -186,6 +186,9 @@ func (b *builder) people() {
 	if !on || b.env.replay { // who somebody was then, nobody can prove now
 		return
 	}
+	if c.Certificates != nil && b.file.TLS.ClientCA == "" {
+		b.fail("identity.certificates", merlon.BadSetting("", "", "needs tls.client_ca: clients are not asked for certificates otherwise"))
+	}
 	if b.env.HTTPS == nil {
 		b.env.HTTPS = func() string { return b.file.Listen.HTTPS }
 	}
