@@ -10,10 +10,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/merlon-dev/merlon/access"
+	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/mfa"
+	"github.com/merlon-dev/merlon/identity/password"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/internal/demo"
 	"github.com/merlon-dev/merlon/internal/gateway"
@@ -62,6 +67,7 @@ type running struct {
 	shop   *demo.Shop
 	front  *http.Server
 	server *gateway.Server
+	people *demo.People
 	bare   string // addresses
 	gated  string
 	data   string
@@ -97,8 +103,7 @@ func (d *running) start(ctx context.Context, bareAddr, httpsAddr string, stderr 
 	if d.data, err = os.MkdirTemp("", "merlon-demo-"); err != nil {
 		return err
 	}
-	f := &config.File{Data: d.data, Listen: config.Listen{HTTPS: freeNear(httpsAddr), HTTP: "off", Admin: "off"},
-		Sites: []config.Site{{Host: config.Names{"*"}, Upstream: &upstream.Config{To: []string{d.bare}}}}}
+	f := d.config(freeNear(httpsAddr))
 	if err := f.Defaults(); err != nil {
 		return err
 	}
@@ -107,7 +112,40 @@ func (d *running) start(ctx context.Context, bareAddr, httpsAddr string, stderr 
 		return f.Explain(err)
 	}
 	d.gated = "https://" + d.server.Addr("https")
-	return nil
+	return d.settle(ctx, f)
+}
+
+// config puts the back office behind a log-in, and its page behind a second
+// factor.
+func (d *running) config(https string) *config.File {
+	f := &config.File{Data: d.data, Listen: config.Listen{HTTPS: https, HTTP: "off", Admin: "off"},
+		Sites: []config.Site{{Host: config.Names{"*"}, Upstream: &upstream.Config{To: []string{d.bare}}, Routes: []config.Route{
+			{Path: "/admin", Guards: config.Guards{Require: &access.Config{Role: access.List{"admin"}, MFA: account.Multi}}},
+			{Path: "/api/office/**", Guards: config.Guards{Require: &access.Config{Role: access.List{"admin"}}}},
+		}}},
+		Identity: &config.Identity{},
+	}
+	// As little as is allowed: every guess of the attacks is hashed.
+	f.Identity.Password.Argon2 = password.Argon2{Memory: 12 << 20, Time: 3}
+	f.Identity.Portal.Brand.Name = "Gull & Kettle"
+	f.Identity.Token.Issuer = "https://" + https
+	f.Identity.Token.Algorithm = "EdDSA" // its keys are made at once
+	return f
+}
+
+// settle makes the accounts of those who may sign in.
+func (d *running) settle(ctx context.Context, f *config.File) error {
+	hasher, err := password.New(f.Identity.Password)
+	if err != nil {
+		return err
+	}
+	s := d.server.Stores()
+	factors, err := mfa.New(mfa.Config{Issuer: "Merlon demo"}, s.Key, s.Accounts)
+	if err != nil {
+		return err
+	}
+	d.people, err = demo.Settle(ctx, s.Accounts, hasher, factors)
+	return err
 }
 
 func (d *running) close() {
@@ -137,15 +175,15 @@ func listenNear(addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// freeNear returns addr if it can be listened on, else its host with port 0.
+// freeNear returns addr if it can be listened on, else its host with a port
+// that can. Tokens name the address, so that it must be known beforehand.
 func freeNear(addr string) string {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := listenNear(addr)
 	if err != nil {
-		host, _, _ := net.SplitHostPort(addr)
-		return net.JoinHostPort(host, "0")
+		return addr
 	}
-	_ = ln.Close()
-	return addr
+	defer ln.Close()
+	return ln.Addr().String()
 }
 
 func (d *running) invite(out io.Writer) {
@@ -164,6 +202,14 @@ func (d *running) invite(out io.Writer) {
 		}
 		printf(out, "    look    %s\n", t.Look)
 	}
+	k := d.people.Keeper
+	printf(out, "\n  Sign in to the back office\n")
+	printf(out, "    bare    %s/login, then %s/admin: admin, lighthouse-keeper-61\n", d.bare, d.bare)
+	printf(out, "    Merlon  %s/admin\n", d.gated)
+	printf(out, "    type    user name  %s  and password  %s\n", k.Name, k.Password)
+	printf(out, "            then, once each, one of the recovery codes  %s\n", strings.Join(k.Codes[:min(3, len(k.Codes))], "  "))
+	printf(out, "            or codes of an authenticator app with the key  %s\n", k.Key)
+	printf(out, "    look    a wrong password, the password alone or an edited cookie open it on the bare shop only\n")
 	printf(out, "\nOr let it fire every attack by itself:  merlon demo --attack\n")
 	printf(out, "Why was a request refused?              merlon why --data %s ID\n\n", d.data)
 }
@@ -173,7 +219,7 @@ func (d *running) attack(ctx context.Context, out io.Writer, asJSON bool) error 
 		Timeout:   10 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: d.server.Gateway().Certs().LocalCA().Pool(), MinVersion: tls.VersionTLS12}},
 	}
-	report := demo.Run(ctx, d.bare, d.gated, client, d.explain)
+	report := demo.Trial{Bare: d.bare, Gated: d.gated, Client: client, People: d.people, Explain: d.explain}.Run(ctx)
 	var err error
 	if asJSON {
 		err = json.NewEncoder(out).Encode(report)

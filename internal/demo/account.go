@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -47,12 +49,18 @@ func (s *Shop) me(r *http.Request) (user, error) {
 
 // signIn gives the client a session and tells it who it is.
 //
-// HOLE (deliberate): neither cookie is HttpOnly, Secure or SameSite.
-func (s *Shop) signIn(w http.ResponseWriter, u user) {
+// HOLE (deliberate): neither cookie is HttpOnly, Secure or SameSite, and the
+// session keeps the number that the browser brought, whoever put it there.
+func (s *Shop) signIn(w http.ResponseWriter, r *http.Request, u user) {
 	token := rand.Text()
+	if c, err := r.Cookie(sessionCookie); err == nil && c.Value != "" && len(c.Value) <= 64 {
+		token = c.Value
+	}
 	s.mu.Lock()
+	if s.sessions[token] == nil {
+		s.order = append(s.order, token)
+	}
 	s.sessions[token] = &session{username: u.Username, machine: newMachine()}
-	s.order = append(s.order, token)
 	if len(s.order) > maxSessions {
 		delete(s.sessions, s.order[0])
 		s.order = s.order[1:]
@@ -93,11 +101,15 @@ func readVisitor(r *http.Request) (v visitor, err error) {
 }
 
 func (s *Shop) loginForm(w http.ResponseWriter, r *http.Request) error {
-	return s.render(w, http.StatusOK, "login", s.view(r, "Log in"))
+	v := s.view(r, "Log in")
+	v.Data = r.URL.Query().Get("next")
+	return s.render(w, http.StatusOK, "login", v)
 }
 
-// login is a HOLE (deliberate): the user name becomes part of the statement,
-// so that  admin' --  leaves no password to compare.
+// login is full of HOLES (deliberate): the user name becomes part of the
+// statement, so that  admin' --  leaves no password to compare; nobody counts
+// how often it is tried; the answer tells which names exist; the form may come
+// from any page; and it leads on to wherever the link said.
 func (s *Shop) login(w http.ResponseWriter, r *http.Request) error {
 	statement := "SELECT username FROM users WHERE username = '" + r.PostFormValue("username") +
 		"' AND password = '" + hashPassword(r.PostFormValue("password")) + "'"
@@ -107,15 +119,19 @@ func (s *Shop) login(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(names) == 0 {
 		v := s.view(r, "Log in")
-		v.Problem = "User name and password do not match."
+		v.Data = r.PostFormValue("next")
+		v.Problem = "That is not the password."
+		if _, err := s.user(r.Context(), r.PostFormValue("username")); errors.Is(err, sql.ErrNoRows) {
+			v.Problem = "Nobody here has that user name."
+		}
 		return s.render(w, http.StatusUnauthorized, "login", v)
 	}
 	u, err := s.user(r.Context(), names[0])
 	if err != nil {
 		return err
 	}
-	s.signIn(w, u)
-	http.Redirect(w, r, "/account", http.StatusSeeOther)
+	s.signIn(w, r, u)
+	http.Redirect(w, r, cmp.Or(r.PostFormValue("next"), "/account"), http.StatusSeeOther)
 	return nil
 }
 
@@ -147,7 +163,7 @@ func (s *Shop) register(w http.ResponseWriter, r *http.Request) error {
 		(SELECT id FROM users WHERE keep = 0 ORDER BY id DESC LIMIT ?)`, maxVisitors); err != nil {
 		return err
 	}
-	s.signIn(w, u)
+	s.signIn(w, r, u)
 	http.Redirect(w, r, "/account", http.StatusSeeOther)
 	return nil
 }
@@ -156,6 +172,7 @@ func (s *Shop) logout(w http.ResponseWriter, r *http.Request) error {
 	if c, err := r.Cookie(sessionCookie); err == nil {
 		s.mu.Lock()
 		delete(s.sessions, c.Value)
+		s.order = slices.DeleteFunc(s.order, func(token string) bool { return token == c.Value })
 		s.mu.Unlock()
 	}
 	for _, name := range []string{sessionCookie, visitorCookie} {
@@ -329,41 +346,6 @@ func (s *Shop) orderPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	v.Data = found[0]
 	return s.render(w, http.StatusOK, "order", v)
-}
-
-// admin is a HOLE (deliberate): it believes the role in the visitor's cookie.
-func (s *Shop) admin(w http.ResponseWriter, r *http.Request) error {
-	v := s.view(r, "Back office")
-	status := http.StatusForbidden
-	if v.Visitor.Role == "admin" {
-		status = http.StatusOK
-		all, err := rows(r.Context(), s.db, func(rs *sql.Rows, u *user) error {
-			return rs.Scan(&u.Username, &u.Name, &u.Email, &u.Address, &u.Balance)
-		}, "SELECT username, name, email, address, balance FROM users WHERE keep = 1 ORDER BY id")
-		if err != nil {
-			return err
-		}
-		v.Data = all
-	}
-	return s.render(w, status, "admin", v)
-}
-
-// members lists who writes reviews, for the shop's phone app.
-//
-// HOLE (deliberate): it sends whole rows, password hashes included.
-func (s *Shop) members(w http.ResponseWriter, r *http.Request) error {
-	type member struct {
-		Username string `json:"username"`
-		Name     string `json:"name"`
-		Password string `json:"password"`
-	}
-	all, err := rows(r.Context(), s.db, func(rs *sql.Rows, m *member) error {
-		return rs.Scan(&m.Username, &m.Name, &m.Password)
-	}, "SELECT username, name, password FROM users WHERE keep = 1 AND role = 'member' ORDER BY id")
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, all)
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

@@ -17,7 +17,7 @@ func TestEveryAttackWorksOnTheBareShopAndEveryTwinToo(t *testing.T) {
 	srv := open(t)
 	for round := range 3 {
 		for _, a := range demo.Attacks() {
-			r := a.Fire(t.Context(), srv.Client(), srv.URL)
+			r := a.Fire(t.Context(), srv.Client(), srv.URL, nil)
 			if !r.Attack.Worked || r.Attack.Evidence == "" {
 				t.Errorf("round %d: %s: the attack failed: %+v", round, a.Name, r.Attack)
 			}
@@ -42,7 +42,8 @@ func TestEveryAttackSaysWhatItIs(t *testing.T) {
 			notYet = append(notYet, a.Name)
 		}
 	}
-	for _, must := range []string{"log-in-sql", "search-union", "stored-xss", "reflected-xss", "form-csrf", "command", "metadata"} {
+	for _, must := range []string{"log-in-sql", "search-union", "stored-xss", "reflected-xss", "form-csrf", "command", "metadata", "guess", "stuffing", "spray",
+		"password-only", "enumeration", "after-log-out", "fixation", "forged-token", "forged-header", "log-in-csrf", "open-redirect", "cookie-object"} {
 		if !slices.Contains(names, must) || slices.Contains(notYet, must) {
 			t.Errorf("%s is not among the attacks that must be stopped", must)
 		}
@@ -103,6 +104,10 @@ type readCloser struct{ *strings.Reader }
 
 func (readCloser) Close() error { return nil }
 
+// byLogIn are the attacks that only a log-in in front of the shop stops.
+var byLogIn = []string{"cookie-object", "guess", "stuffing", "spray", "password-only", "enumeration", "after-log-out", "fixation",
+	"forged-token", "forged-header", "log-in-csrf", "open-redirect"}
+
 func TestReport(t *testing.T) {
 	srv := open(t)
 	text := func(r demo.Report) string {
@@ -121,28 +126,30 @@ func TestReport(t *testing.T) {
 		return found
 	}
 
-	t.Run("a gate that stops what it should is fine, within the default rate", func(t *testing.T) {
+	t.Run("a gate that stops what it should is fine, but for log-ins, which it leaves to the shop", func(t *testing.T) {
 		var asked atomic.Int64
 		gate := proxy(t, srv.URL, func(w http.ResponseWriter, r *http.Request) bool {
 			asked.Add(1)
 			return hostile(r) && problem(w, http.StatusForbidden)
 		})
-		r := demo.Run(t.Context(), srv.URL, gate.URL, srv.Client(), func(id string) string { return "gate: said " + id })
-		if !r.OK() {
-			t.Errorf("problems: %s", r.Problems())
+		r := demo.Trial{Bare: srv.URL, Gated: gate.URL, Client: srv.Client(), Explain: func(id string) string { return "gate: said " + id }}.Run(t.Context())
+		for _, p := range r.Problems() {
+			if name, _, _ := strings.Cut(p, ":"); !slices.Contains(byLogIn, name) || !strings.Contains(p, "gets through behind Merlon") {
+				t.Errorf("problem: %s", p)
+			}
 		}
 		got := text(r)
-		for _, want := range []string{"stopped        gate: said ID7", "not yet        csrf will", "Every legitimate use worked"} {
+		for _, want := range []string{"stopped        gate: said ID7", "not yet        csrf will"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("the table is without %q:\n%s", want, got)
 			}
 		}
-		if n := asked.Load(); n > 100 {
-			t.Errorf("%d requests reached the gate, want at most 100", n)
+		if n := asked.Load(); n > 400 {
+			t.Errorf("%d requests reached the gate, want at most 400", n)
 		}
 	})
 	t.Run("no gate at all is noticed", func(t *testing.T) {
-		r := demo.Run(t.Context(), srv.URL, srv.URL, srv.Client(), nil)
+		r := demo.Trial{Bare: srv.URL, Gated: srv.URL, Client: srv.Client()}.Run(t.Context())
 		if r.OK() || len(about(r, "log-in-sql")) == 0 || len(about(r, "md5")) != 0 {
 			t.Errorf("problems: %s", r.Problems())
 		}
@@ -152,7 +159,7 @@ func TestReport(t *testing.T) {
 	})
 	t.Run("a gate that refuses everything is noticed", func(t *testing.T) {
 		gate := proxy(t, srv.URL, func(w http.ResponseWriter, r *http.Request) bool { return problem(w, http.StatusForbidden) })
-		r := demo.Run(t.Context(), srv.URL, gate.URL, srv.Client(), nil)
+		r := demo.Trial{Bare: srv.URL, Gated: gate.URL, Client: srv.Client()}.Run(t.Context())
 		if len(r.Problems()) != len(demo.Attacks()) {
 			t.Errorf("%d problems, want one for each twin: %s", len(r.Problems()), r.Problems())
 		}
@@ -161,7 +168,7 @@ func TestReport(t *testing.T) {
 		gate := proxy(t, srv.URL, func(w http.ResponseWriter, r *http.Request) bool {
 			return hostile(r) && problem(w, http.StatusBadGateway)
 		})
-		r := demo.Run(t.Context(), srv.URL, gate.URL, srv.Client(), nil)
+		r := demo.Trial{Bare: srv.URL, Gated: gate.URL, Client: srv.Client()}.Run(t.Context())
 		if p := about(r, "search-union"); len(p) != 1 || !strings.Contains(p[0], "broken") {
 			t.Errorf("problems: %s", r.Problems())
 		}
@@ -169,7 +176,7 @@ func TestReport(t *testing.T) {
 	t.Run("nobody there is noticed", func(t *testing.T) {
 		gone := httptest.NewServer(http.NotFoundHandler())
 		gone.Close()
-		r := demo.Run(t.Context(), srv.URL, gone.URL, srv.Client(), nil)
+		r := demo.Trial{Bare: srv.URL, Gated: gone.URL, Client: srv.Client()}.Run(t.Context())
 		if len(r.Problems()) != 2*len(demo.Attacks()) {
 			t.Errorf("%d problems, want two for each attack: %s", len(r.Problems()), r.Problems())
 		}
@@ -178,7 +185,7 @@ func TestReport(t *testing.T) {
 		firm := proxy(t, srv.URL, func(w http.ResponseWriter, r *http.Request) bool {
 			return hostile(r) && problem(w, http.StatusForbidden)
 		})
-		r := demo.Run(t.Context(), firm.URL, firm.URL, srv.Client(), nil)
+		r := demo.Trial{Bare: firm.URL, Gated: firm.URL, Client: srv.Client()}.Run(t.Context())
 		if p := about(r, "command"); len(p) != 1 || !strings.Contains(p[0], "shows nothing") {
 			t.Errorf("problems: %s", r.Problems())
 		}
@@ -189,7 +196,7 @@ func TestReport(t *testing.T) {
 		}
 	})
 	t.Run("colour only where asked for", func(t *testing.T) {
-		r := demo.Run(t.Context(), srv.URL, srv.URL, srv.Client(), nil)
+		r := demo.Trial{Bare: srv.URL, Gated: srv.URL, Client: srv.Client()}.Run(t.Context())
 		var b strings.Builder
 		if err := r.Write(&b, true); err != nil {
 			t.Fatal(err)

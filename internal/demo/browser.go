@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 )
 
 // A browser sends what a person's browser would, with cookies of its own, and
@@ -19,9 +20,16 @@ type browser struct {
 	ctx    context.Context
 	http   http.Client
 	base   *url.URL
-	status int    // of the first answer that refused, else of the last answer
-	id     string // what the first answer that refused gave as its id
+	status int    // of the first answer that refused or sent to sign in, else of the last answer
+	id     string // what the first answer that refused or sent to sign in gave as its id
 	err    error  // the first request that got no answer
+
+	client    *http.Client  // as it was given
+	people    *People       // who has an account at a log-in in front of the shop
+	addresses *atomic.Int64 // how many others' browsers there were
+	door      *bool         // whether there is such a log-in; nil before that was looked at
+	owner     *browser      // of whom the attack was aimed at, for the twin
+	keeper    *Person       // likewise
 }
 
 // A page is an answer, as far as the attacks look at it.
@@ -44,11 +52,15 @@ func newBrowser(ctx context.Context, client *http.Client, base string) (*browser
 	if err != nil {
 		return nil, err
 	}
-	b := &browser{ctx: ctx, http: *client, base: u}
+	b := &browser{ctx: ctx, http: *client, base: u, client: client, addresses: &addresses}
 	b.http.Jar = jar
 	b.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return b, nil
 }
+
+// addresses counts over the whole program, so that no attack suffers from what
+// another did.
+var addresses atomic.Int64
 
 // begin forgets how earlier requests were answered.
 func (b *browser) begin() { b.status, b.id, b.err = 0, "", nil }
@@ -92,6 +104,23 @@ func (b *browser) send(method, path string, f from, kind, body string) page {
 		r.Header.Set("Content-Type", kind)
 	}
 	b.dress(r, f)
+	return b.do(r)
+}
+
+// ask sends a request as a program would, with a few fields of its own.
+func (b *browser) ask(method, path string, head http.Header) page {
+	r, err := http.NewRequestWithContext(b.ctx, method, b.base.String()+path, nil)
+	if err != nil {
+		return b.failed(err)
+	}
+	b.dress(r, program)
+	for name, values := range head {
+		r.Header[name] = values
+	}
+	return b.do(r)
+}
+
+func (b *browser) do(r *http.Request) page {
 	res, err := b.http.Do(r)
 	if err != nil {
 		return b.failed(err)
@@ -139,11 +168,11 @@ func (b *browser) failed(err error) page {
 }
 
 func (b *browser) note(p page) {
-	if b.status >= 400 {
+	if b.status >= 400 || b.id != "" {
 		return
 	}
 	b.status = p.status
-	if p.status < 400 {
+	if p.status < 400 && !p.challenged() {
 		return
 	}
 	b.id = p.header.Get("X-Request-Id")

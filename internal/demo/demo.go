@@ -113,6 +113,8 @@ func (s *Shop) routes() {
 	page("GET /download", s.download)
 	page("GET /api/members", s.members)
 	page("GET /api/stock", s.stockLevel)
+	page("POST /api/token", s.token)
+	page("GET /api/office/customers", s.customers)
 	page("GET /holes", s.holes)
 	page("/", s.notFound)
 }

@@ -23,32 +23,43 @@ type Report struct {
 	Rows []Row `json:"attacks"`
 }
 
-// Run fires every attack and its twin at the shop itself (bare) and at the
-// gateway in front of it (gated), one after another. explain tells what the
-// gateway did to the request with the given id, as "guard: reason (rule)"; it
-// may be nil or know nothing.
-func Run(ctx context.Context, bare, gated string, client *http.Client, explain func(id string) string) Report {
+// A Trial is where attacks are fired at.
+type Trial struct {
+	Bare   string // the shop itself
+	Gated  string // the gateway in front of it
+	Client *http.Client
+	People *People // who has an account at the gateway's log-in
+	// Explain tells what the gateway did to the request with the given id, as
+	// "guard: reason (rule)"; it may be nil or know nothing.
+	Explain func(id string) string
+}
+
+// Run fires every attack and its twin at both addresses, one after another.
+func (t Trial) Run(ctx context.Context) Report {
 	var report Report
 	for _, a := range Attacks() {
-		row := Row{Attack: a, Bare: a.Fire(ctx, client, bare), Gated: a.Fire(ctx, client, gated)}
+		row := Row{Attack: a, Bare: a.Fire(ctx, t.Client, t.Bare, nil), Gated: a.Fire(ctx, t.Client, t.Gated, t.People)}
 		if shot := row.Gated.Attack; shot.stopped() {
-			row.StoppedBy = stoppedBy(shot, explain)
+			row.StoppedBy = shot.stoppedBy(t.Explain)
 		}
 		report.Rows = append(report.Rows, row)
 	}
 	return report
 }
 
-func stoppedBy(shot Shot, explain func(id string) string) string {
-	if shot.Status < 400 {
-		return "the answer did not carry it"
+func (s Shot) stoppedBy(explain func(id string) string) string {
+	if s.How != "" {
+		return s.How
 	}
-	if explain != nil && shot.ID != "" {
-		if by := explain(shot.ID); by != "" {
+	if explain != nil && s.ID != "" {
+		if by := explain(s.ID); by != "" {
 			return by
 		}
 	}
-	return strings.TrimSpace(fmt.Sprintf("status %d %s", shot.Status, shot.ID))
+	if s.Status < 400 {
+		return "the answer did not carry it"
+	}
+	return strings.TrimSpace(fmt.Sprintf("status %d %s", s.Status, s.ID))
 }
 
 // Problems says what is wrong: an attack that gets through the gate although
@@ -122,7 +133,7 @@ func (p *pen) paint(colour, text string) string {
 }
 
 const (
-	whatWidth  = 44
+	whatWidth  = 48
 	placeWidth = 14
 )
 

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"modernc.org/sqlite"
@@ -44,6 +45,30 @@ var firstUsers = []user{
 	{Username: "bob", Name: "Bob Achebe", Email: "bob.achebe@mail.example", Address: "Flat 3, 70 Strand Road, Sligo", Role: "member", Password: "dragon", Balance: 8300},
 	{Username: "mallory", Name: "Mallory", Email: "mallory@evil.example", Address: "PO Box 13", Role: "member", Password: "correct horse battery staple", Balance: 100},
 }
+
+// crew are members whose passwords somebody guesses, buys or has leaked.
+var crew = []user{
+	{Username: "aoife", Name: "Aoife Byrne", Address: "2 Coal Quay, Cobh", Password: "peat-smoke-and-rain"},
+	{Username: "brendan", Name: "Brendan Foley", Address: "9 Main Street, Dingle", Password: "nine-white-horses"},
+	{Username: "ciara", Name: "Ciara Nolan", Address: "31 Shop Street, Galway", Password: "seven-blue-kettles"},
+	{Username: "declan", Name: "Declan Roche", Address: "5 The Mall, Youghal", Password: "old-harbour-wall"},
+	{Username: "eimear", Name: "Eimear Daly", Address: "12 Bridge Street, Westport", Password: "heather-on-the-hill"},
+	{Username: "fergus", Name: "Fergus Kane", Address: "7 Strand Street, Skerries", Password: "lobster-pot-eleven"},
+	{Username: "grainne", Name: "Gráinne Walsh", Address: "3 Pier Road, Kinsale", Password: "gannets-over-skellig"},
+	{Username: "hugh", Name: "Hugh Moran", Address: "18 O'Connell Street, Ennis", Password: "turf-stack-winter"},
+	{Username: "maeve", Name: "Maeve Lynch", Address: "22 Castle Street, Tralee", Password: "storm-teapot-1987"},
+	{Username: "niall", Name: "Niall Carey", Address: "6 High Street, Kilkenny", Password: "marble-city-hurler"},
+	{Username: "orla", Name: "Orla Quinn", Address: "41 Patrick Street, Cork", Password: "butter-market-bell"},
+	{Username: "sorcha", Name: "Sorcha Ryan", Address: "8 Church Lane, Sligo", Password: guessed + "42"},
+	{Username: "tadhg", Name: "Tadhg Healy", Address: "1 Lighthouse Road, Fanad", Password: sprayed},
+}
+
+// Passwords that somebody guesses: words that everybody there knows with a
+// number, and what half the harbour uses.
+const (
+	guessed = "gull-and-kettle-"
+	sprayed = "dingle-regatta-2026"
+)
 
 // hashPassword is a HOLE (deliberate): MD5 is so fast that a list of common
 // passwords is tried in a moment, and without salt all at once.
@@ -104,7 +129,10 @@ func stock(ctx context.Context, db database) error {
 	if _, err := db.ExecContext(ctx, stockSQL); err != nil {
 		return fmt.Errorf("stocking the demo shop: %w", err)
 	}
-	for _, u := range firstUsers {
+	for _, u := range slices.Concat(firstUsers, crew) {
+		if u.Role == "" {
+			u.Role, u.Email, u.Balance = "member", u.Username+"@mail.example", welcome
+		}
 		u.Password = hashPassword(u.Password)
 		if err := addUser(ctx, db, u, true); err != nil {
 			return fmt.Errorf("stocking the demo shop: %w", err)
