@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/merlon-dev/merlon/internal/config"
 )
 
 // Every package says what it promises, and every exported name what it is.
@@ -30,28 +33,83 @@ func TestEverythingIsDocumented(t *testing.T) {
 	}
 }
 
-// Links in the manual lead somewhere.
+// Links in the manual lead somewhere, and to a heading that is there.
 func TestLinksInDocs(t *testing.T) {
-	link := regexp.MustCompile(`\]\(([^)#:\s]+)(#[^)]*)?\)`)
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	top, err := filepath.Glob("*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range append(pages, top...) {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+	link := regexp.MustCompile(`\]\(([^)#:\s]*)(?:#([^)\s]*))?\)`)
+	for page, text := range manual(t) {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+			to, err := os.ReadFile(target)
+			if info, serr := os.Stat(target); serr == nil && info.IsDir() {
+				continue
+			}
+			if err != nil {
 				t.Errorf("%s: the link to %s leads nowhere", page, m[1])
+			} else if m[2] != "" && !slices.Contains(headings(string(to)), m[2]) {
+				t.Errorf("%s: %s has no heading #%s", page, target, m[2])
 			}
 		}
 	}
+}
+
+// headings returns the names by which a page's headings are linked to, as
+// GitHub makes them.
+func headings(text string) []string {
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ +(.*)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
+}
+
+// What the manual tells to write into a configuration can be written there: a
+// whole file, or a part of one, or of a site.
+func TestConfigurationsInDocs(t *testing.T) {
+	block := regexp.MustCompile("(?ms)^ *```yaml\n(.*?)^ *```$")
+	seen := 0
+	for page, text := range manual(t) {
+		for _, m := range block.FindAllStringSubmatch(text, -1) {
+			seen++
+			_, err := config.Parse(page, []byte(m[1]))
+			if err == nil {
+				continue
+			}
+			if !strings.Contains(m[1], "sites:") {
+				indented := regexp.MustCompile(`(?m)^`).ReplaceAllString(m[1], "    ")
+				if _, again := config.Parse(page, []byte("sites:\n  - host: example.com\n"+indented)); again == nil {
+					continue
+				}
+			}
+			t.Errorf("%s: %v\n%s", page, err, m[1])
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d configurations were seen", seen)
+	}
+}
+
+// manual returns the pages that people read.
+func manual(t *testing.T) map[string]string {
+	t.Helper()
+	pages := map[string]string{}
+	for _, pattern := range []string{"docs/*.md", "*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range found {
+			text, err := os.ReadFile(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pages[page] = string(text)
+		}
+	}
+	return pages
 }
 
 func goFolders(t *testing.T) map[string][]*ast.File {
