@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ const clients = 4
 type load struct {
 	kind   traffic.Kind
 	repeat bool
+	cookie string // what is sent beside the request's own cookies
 }
 
 // stream returns what one client sends in a round; every gateway gets the same.
@@ -49,7 +51,7 @@ func (l load) fire(ctx context.Context, addr string, round int, each time.Durati
 	var wg sync.WaitGroup
 	for n := range clients {
 		wg.Go(func() {
-			one, err := send(ctx, addr, l.stream(round, n))
+			one, err := l.send(ctx, addr, l.stream(round, n))
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)
@@ -68,12 +70,15 @@ func (l load) fire(ctx context.Context, addr string, round int, each time.Durati
 }
 
 // send is one client.
-func send(ctx context.Context, addr string, s *traffic.Stream) (answers, error) {
+func (l load) send(ctx context.Context, addr string, s *traffic.Stream) (answers, error) {
 	a := answers{status: map[int]int{}}
 	c := client{addr: addr}
 	defer c.close()
 	for ctx.Err() == nil {
 		wire := s.Next()
+		if l.cookie != "" {
+			wire = bytes.Replace(wire, []byte("\r\nCookie: "), []byte("\r\nCookie: "+l.cookie+"; "), 1)
+		}
 		began := time.Now()
 		status, err := c.ask(wire)
 		if err != nil {
@@ -98,13 +103,7 @@ const patience = 20 * time.Second
 
 func (c *client) ask(wire []byte) (status int, err error) {
 	fresh := c.conn == nil
-	if fresh {
-		if c.conn, err = net.Dial("tcp", c.addr); err != nil {
-			return 0, err
-		}
-		c.in = bufio.NewReader(c.conn)
-	}
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.open(); err != nil {
 		return 0, err
 	}
 	status, keep, err := c.exchange(wire)
@@ -115,6 +114,17 @@ func (c *client) ask(wire []byte) (status int, err error) {
 		return c.ask(wire)
 	}
 	return status, err
+}
+
+// open connects, unless there is a connection, and grants it some time.
+func (c *client) open() (err error) {
+	if c.conn == nil {
+		if c.conn, err = net.Dial("tcp", c.addr); err != nil {
+			return err
+		}
+		c.in = bufio.NewReader(c.conn)
+	}
+	return c.conn.SetDeadline(time.Now().Add(patience))
 }
 
 func (c *client) exchange(wire []byte) (status int, keep bool, err error) {

@@ -4,7 +4,8 @@
 //
 // First it compares the engines alone, in process: what Merlon's WAF and what
 // Coraza needs to judge a request, garbage collection included and the reading
-// of the request taken off.
+// of the request taken off. Then what it costs to know who is asking, in
+// process and through whole gateways, and what a flood of log-ins does.
 //
 // Every gateway listens on loopback in clear text, keeps its connections, logs
 // no requests but those it refuses, and passes to the same small backend. It is
@@ -21,6 +22,7 @@
 //
 //	go run ./bench -rounds 5 -seconds 2 -only merlon,bare -mix repeat
 //	go run ./bench -only engine
+//	go run ./bench -only identity
 package main
 
 import (
@@ -46,13 +48,13 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) > 3 && (os.Args[1] == engineName || strings.HasPrefix(os.Args[1], "serve-")) {
+	if len(os.Args) > 3 && (os.Args[1] == engineName || os.Args[1] == identityName || strings.HasPrefix(os.Args[1], "serve-")) {
 		exit(runAs(os.Args[1:]))
 	}
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the median is shown")
 	seconds := flag.Float64("seconds", 1, "length of each measurement")
-	only := flag.String("only", "", "only these gateways, or the engine, by the beginning of their names, separated by commas")
+	only := flag.String("only", "", "only these gateways, or engine or identity, by the beginning of their names, separated by commas")
 	mix := flag.String("mix", "fresh", "fresh: every request differs; repeat: one is sent over and over")
 	flag.StringVar(&o.merlon, "merlon", "", "measure this program instead of building it")
 	flag.Parse()
@@ -83,12 +85,19 @@ func exit(err error) {
 const warmUp = -1
 
 func run(ctx context.Context, o options) error {
-	if wanted(o.only, engineName) {
-		if err := runEngines(ctx, o); err != nil {
+	rest := len(o.only)
+	for _, part := range []struct {
+		name string
+		run  func(context.Context, options) error
+	}{{engineName, runEngines}, {identityName, runIdentity}} {
+		if !wanted(o.only, part.name) {
+			continue
+		}
+		if err := part.run(ctx, o); err != nil {
 			return err
 		}
-		if len(o.only) == 1 {
-			return nil
+		if rest--; rest == 0 {
+			return nil // nothing else was asked for
 		}
 	}
 	dir, err := os.MkdirTemp("", "merlon-bench-")

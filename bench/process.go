@@ -25,8 +25,14 @@ type peer struct {
 	stop func(os.Signal) error
 }
 
-// launch starts a process and waits until it answers a request.
+// launch starts a process that has one core, and waits until it answers a
+// request.
 func (b *bench) launch(name, addr, program string, args ...string) (*peer, error) {
+	return b.launchOn(1, name, addr, program, args...)
+}
+
+// launchOn starts a process that uses so many cores.
+func (b *bench) launchOn(cores int, name, addr, program string, args ...string) (*peer, error) {
 	log, err := os.Create(filepath.Join(b.dir, strings.NewReplacer("/", "_", " ", "_").Replace(name+addr)+".log"))
 	if err != nil {
 		return nil, err
@@ -34,7 +40,7 @@ func (b *bench) launch(name, addr, program string, args ...string) (*peer, error
 	defer log.Close()
 	cmd := exec.Command(program, args...)
 	// All that is written stays in the folder of this run.
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "XDG_CONFIG_HOME="+b.dir, "XDG_DATA_HOME="+b.dir)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(cores), "XDG_CONFIG_HOME="+b.dir, "XDG_DATA_HOME="+b.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return nil, err

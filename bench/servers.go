@@ -17,6 +17,8 @@ func runAs(args []string) error {
 	switch args[0] {
 	case engineName:
 		return measureEngines(args[1:])
+	case identityName:
+		return measureProofs(args[1:])
 	case "serve-backend":
 		return serveBackend(args[1])
 	case "serve-bare":
