@@ -65,7 +65,7 @@ func eventsCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&since, "since", "", "only from this `time` on: 1h, or 2026-11-27T10:00:00Z")
 	f.StringVar(&until, "until", "", "only before this `time`")
-	f.StringVar(&kind, "kind", "", "only of this `kind`: refusal, response_refusal, challenge, monitored, shadow, access, admin, alarm")
+	f.StringVar(&kind, "kind", "", "only of this `kind`: refusal, response_refusal, challenge, monitored, shadow, access, login, admin, alarm")
 	f.StringVar(&filter.Guard, "guard", "", "only what this `guard` decided")
 	f.StringVar(&reason, "reason", "", "only for this `reason`")
 	f.StringVar(&filter.Site, "site", "", "only of this `site`")
