@@ -1,6 +1,7 @@
 # make demo    try Merlon on a holed shop, nothing to install
 # make test    everything that must hold before a change lands
 # make bench   CPU time per request beside other gateways
+# make timing  whether times tell who has an account; ten minutes
 # make fuzz    every fuzz target, FUZZTIME each (default 1m)
 # make lint    the checks of make test that run nothing
 # make docs    the generated parts of the manual
@@ -10,7 +11,7 @@ GO       ?= go
 FUZZTIME ?= 1m
 export CGO_ENABLED ?= 0
 
-.PHONY: demo test bench fuzz lint docs build image
+.PHONY: demo test bench timing fuzz lint docs build image
 
 build:
 	$(GO) build -trimpath -o bin/merlon ./cmd/merlon
@@ -23,6 +24,9 @@ test:
 
 bench:
 	$(GO) run ./bench
+
+timing:
+	$(GO) run ./test/timing
 
 fuzz:
 	FUZZTIME=$(FUZZTIME) ./test/fuzz
