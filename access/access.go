@@ -284,10 +284,10 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		return d
 	}
 	if account.StrengthOf(id.Methods) < c.MFA {
-		return g.prove(id, StrongerProofRequired)
+		return g.prove(StrongerProofRequired)
 	}
 	if c.Fresh > 0 && !fresh(id.When, c.Fresh, g.now()) {
-		return g.prove(id, FreshProofRequired)
+		return g.prove(FreshProofRequired)
 	}
 	return merlon.Pass(Met)
 }
@@ -324,17 +324,15 @@ func fresh(when time.Time, d time.Duration, now time.Time) bool {
 	return !when.IsZero() && age >= -time.Second && age <= d
 }
 
-// prove asks for a better proof. A program that has a token is told how much
-// better (RFC 9470); nobody is there who could prove it at once.
-func (g *Guard) prove(id *merlon.Identity, reason merlon.Reason) merlon.Decision {
+// prove asks for a better proof. A program is told how much better (RFC 9470),
+// since nobody is there who could prove it at once.
+func (g *Guard) prove(reason merlon.Reason) merlon.Decision {
 	d := challenge(reason)
-	if id.Session == "" {
-		text := `Bearer error="insufficient_user_authentication"`
-		if g.c.Fresh > 0 {
-			text += `, max_age="` + strconv.Itoa(int(g.c.Fresh.Seconds())) + `"`
-		}
-		d.Header = http.Header{"Www-Authenticate": {text}}
+	text := `Bearer error="insufficient_user_authentication"`
+	if g.c.Fresh > 0 {
+		text += `, max_age="` + strconv.Itoa(int(g.c.Fresh.Seconds())) + `"`
 	}
+	d.Header = http.Header{"Www-Authenticate": {text}}
 	return d
 }
 

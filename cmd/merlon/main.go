@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // for login rules, where the system has no time zones
 
 	"github.com/spf13/cobra"
 

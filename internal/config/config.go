@@ -59,7 +59,7 @@ type File struct {
 	// Example: env:MERLON_STORE
 	Store secrets.Ref `yaml:"store,omitempty"`
 	// Redis is where the URL of a Redis or Valkey server is kept, which then
-	// holds sessions: redis://, rediss:// with TLS, or redis-sentinel://.
+	// holds sessions: rediss:// with TLS; unix:// and redis:// on this machine.
 	// Default: sessions are where accounts are. Example: env:MERLON_REDIS
 	Redis secrets.Ref `yaml:"redis,omitempty"`
 	// Guards hold for every site that does not say otherwise.

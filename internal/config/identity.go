@@ -17,8 +17,8 @@ import (
 // as it is written, be it empty, or as anything is required of who comes in.
 type Identity struct {
 	// Key is a secret of at least 32 random bytes, from which all others are
-	// derived: for second factors at rest, for links, for what browsers carry
-	// between two pages. Replicas must have the same. Who loses it loses the
+	// derived: for second factors and signing keys at rest, for what browsers
+	// carry between two pages. Replicas must have the same. Who loses it loses the
 	// second factors. Default: made at the first start, identity.key in the
 	// data folder. Example:
 	//

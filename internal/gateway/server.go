@@ -296,7 +296,7 @@ func (s *Server) fixed(f *config.File) error {
 		}
 	}
 	if _, on := f.SignIn(); on && s.stores == nil || settingsOf(f) != s.people {
-		errs = append(errs, merlon.BadSetting("identity", "", "its key, mail, store and redis, and whether people sign in, cannot be changed by a reload; restart Merlon"))
+		errs = append(errs, merlon.BadSetting("identity", "", "its key, mail and attempts.places, store and redis, and whether people sign in, cannot be changed by a reload; restart Merlon"))
 	}
 	if f.Record != s.record {
 		errs = append(errs, merlon.BadSetting("record", "", "cannot be changed by a reload; restart Merlon"))
@@ -425,11 +425,12 @@ func (s *Server) shut() error {
 type peopleSettings struct {
 	store, redis, key secrets.Ref
 	mail              mail.Config
+	places            int
 }
 
 func settingsOf(f *config.File) peopleSettings {
 	c, _ := f.SignIn()
-	return peopleSettings{f.Store, f.Redis, c.Key, c.Mail}
+	return peopleSettings{f.Store, f.Redis, c.Key, c.Mail, c.Attempts.Places}
 }
 
 // Stores are what is remembered of people; nil if nobody signs in.

@@ -142,7 +142,7 @@ func OpenStores(ctx context.Context, f *config.File, log *slog.Logger) (_ *Store
 	if !on {
 		return nil, nil
 	}
-	s := &Stores{Tries: attempts.NewMemory(0), Seen: oidc.NewMemory()}
+	s := &Stores{Tries: attempts.NewMemory(c.Attempts.Places), Seen: oidc.NewMemory()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(ctx))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/token"
 	"github.com/merlon-dev/merlon/internal/portal"
 )
@@ -85,11 +86,27 @@ func (p *people) grant(r *merlon.Request) (token.Grant, token.Refresh, error) {
 			return token.Grant{}, token.Refresh{}, err
 		}
 	}
-	id := r.Identity
-	if fail != nil || id == nil || id.Session == "" || id.When.IsZero() || account.StrengthOf(id.Methods) < p.guard.Required(id) {
-		return token.Grant{}, token.Refresh{}, errors.Join(errNobody, fail)
+	if fail != nil {
+		return token.Grant{}, token.Refresh{}, fail
 	}
-	g := token.Grant{Subject: id.Subject, Client: refreshClient, Session: id.Session, Methods: id.Methods, AuthTime: id.When}
+	return p.begin(r)
+}
+
+// begin starts a family of refresh secrets for the session of r's cookie.
+// What else may prove who asks is for programs: an access token, above all,
+// must not become something that lasts longer.
+func (p *people) begin(r *merlon.Request) (token.Grant, token.Refresh, error) {
+	s, err := p.sessions.Current(r)
+	if e, ok := errors.AsType[*session.Error](err); errors.Is(err, merlon.ErrNoProof) || ok && e.Reason != session.Unavailable {
+		return token.Grant{}, token.Refresh{}, errNobody
+	} else if err != nil {
+		return token.Grant{}, token.Refresh{}, err
+	}
+	id := r.Identity // what login rules do not let in has none
+	if id == nil || id.Subject != s.Account || account.StrengthOf(s.Methods) < p.guard.Required(id) {
+		return token.Grant{}, token.Refresh{}, errNobody
+	}
+	g := token.Grant{Subject: s.Account, Client: refreshClient, Session: s.ID, Methods: s.Methods, AuthTime: s.Proved}
 	next, err := p.tokens.StartRefresh(r.Context(), g)
 	return g, next, err
 }

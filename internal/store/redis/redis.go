@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -32,7 +33,7 @@ var known = []string{"addr", "ca", "client_name", "db", "dial_timeout", "master_
 
 // Dial connects to the server, Sentinels or cluster of a URL:
 //
-//	redis://user:password@host:port/0                    in the clear
+//	redis://user:password@host:port/0                    in the clear, on this machine only
 //	rediss://user:password@host:port/0                   over TLS
 //	rediss://user:password@host:port/0?ca=/etc/ca.pem    over TLS, with an authority of one's own
 //	unix:///run/redis.sock                               on this machine
@@ -70,12 +71,28 @@ func Dial(at secrets.Secret) (rueidis.Client, error) {
 	if o.ConnWriteTimeout == 0 {
 		o.ConnWriteTimeout = stalled
 	}
+	if o.TLSConfig == nil && u.Scheme != "unix" {
+		for _, addr := range o.InitAddress {
+			if !onThisMachine(addr) {
+				return nil, errors.New("must begin with rediss://, since sessions may not leave this machine in the clear")
+			}
+		}
+	}
 	o.Sentinel.TLSConfig = o.TLSConfig
 	if u.Query().Get("sentinel_auth") == "same" {
 		o.Sentinel.Username, o.Sentinel.Password = o.Username, o.Password
 	}
 	o.DisableCache = true // sessions have a cache with a bounded age; this one has none
 	return rueidis.NewClient(o)
+}
+
+func onThisMachine(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func authorities(file string) (*x509.CertPool, error) {
