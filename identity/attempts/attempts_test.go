@@ -645,3 +645,22 @@ func BenchmarkRefused(b *testing.B) {
 		}
 	}
 }
+
+// An owner who logs in all the while is told of the attack all the same.
+func TestOwnersAreToldWhileTheyLogIn(t *testing.T) {
+	w := newWorld(t, attempts.Config{}, nil)
+	device := []byte("a device that ann has logged in with")
+	for i := range 40 {
+		if k, wait := w.th.Begin(ctx, attempts.Try{Kind: attempts.Password, Account: "ann", Client: netip.AddrFrom4([4]byte{100, 64, 0, byte(i)}), Password: "guess"}); wait.OK() {
+			k.Failed()
+		}
+		k, wait := w.th.Begin(ctx, attempts.Try{Kind: attempts.Password, Account: "ann", Client: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Device: device, Password: "right"})
+		if !wait.OK() {
+			t.Fatalf("the owner must wait: %+v", wait)
+		}
+		k.Succeeded()
+	}
+	if n := w.told(attempts.AccountAttacked); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}

@@ -126,6 +126,10 @@ func (t *Throttle) failed(k *Ticket) {
 func (t *Throttle) warn(try Try, b Bucket, r Result, now time.Time) {
 	n := Notice{Time: now, Client: try.Client, Count: int(r.Counts[r.By])}
 	switch b.name {
+	case "account": // its count may have begun anew, if the owner logs in all the while
+		if n.Kind, n.Account = AccountAttacked, try.Account; try.Kind != Mail {
+			t.tell(n, try.Account)
+		}
 	case "password":
 		n.Kind = PasswordSprayed
 		t.tell(n, string(b.Key[:]))
