@@ -13,6 +13,7 @@ import (
 
 	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/test/harness"
 )
 
 const openTown = cheap + `
@@ -46,11 +47,11 @@ func TestRequirementsAreInherited(t *testing.T) {
 		{"/bob/x", 303, 403, 200},
 		{"/here/x", 403, 403, 403},
 	} {
-		for who, want := range map[*browser]int{nobody: c.nobody, ann: c.ann, bob: c.bob} {
+		for who, want := range map[*harness.Person]int{nobody: c.nobody, ann: c.ann, bob: c.bob} {
 			before := len(w.backend.all())
-			got := who.get(c.path)
-			if got.status != want {
-				t.Errorf("%s: %d, want %d", c.path, got.status, want)
+			got := who.Get(c.path)
+			if got.Status != want {
+				t.Errorf("%s: %d, want %d", c.path, got.Status, want)
 			}
 			if reached := len(w.backend.all()) > before; reached != (want == 200) {
 				t.Errorf("%s: the backend was reached: %v", c.path, reached)
@@ -66,23 +67,23 @@ func TestBrowsersAreSentToLogInAndComeBack(t *testing.T) {
 		{"/orders?page=2&sort=a%20b", "/.merlon/login?return_to=" + url.QueryEscape("/orders?page=2&sort=a%20b")},
 	} {
 		b := w.browser()
-		got := b.get(c.path)
-		if to := got.sentTo("/.merlon/login"); to != c.to {
+		got := b.Get(c.path)
+		if to := got.SentTo("/.merlon/login"); to != c.to {
 			t.Errorf("%s: sent to %s, want %s", c.path, to, c.to)
 		}
-		if got.header.Get("Cache-Control") != "no-store" {
+		if got.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: a challenge may be kept by caches", c.path)
 		}
-		back := b.signIn(c.to, "ann", annsPassword)
+		back := b.SignIn(c.to, "ann", annsPassword)
 		if back != c.path {
 			t.Errorf("%s: after the log-in it leads to %s", c.path, back)
 		}
-		b.get(back).want(200, "backend ANN-ID")
+		b.Get(back).Want(200, "backend ANN-ID")
 	}
 	// Paths that a browser would take for another host are never a way back.
 	b := w.browser()
 	for _, path := range []string{"//evil.example/x", "/\\evil.example", "/%5cevil.example", "/%2f%2fevil.example"} {
-		if to := b.raw(path).Header.Get("Location"); to != "" && to != "/.merlon/login" {
+		if to := raw(t, b, path).Header.Get("Location"); to != "" && to != "/.merlon/login" {
 			u, err := url.Parse(to)
 			back := ""
 			if err == nil {
@@ -95,7 +96,7 @@ func TestBrowsersAreSentToLogInAndComeBack(t *testing.T) {
 	}
 	for _, to := range []string{"https://evil.example/", "//evil.example", "/\\evil.example", "/.merlon/logout", "javascript:alert(1)"} {
 		b := w.browser()
-		if back := b.signIn("/.merlon/login?return_to="+url.QueryEscape(to), "ann", annsPassword); strings.Contains(back, "evil") || strings.Contains(back, "script") {
+		if back := b.SignIn("/.merlon/login?return_to="+url.QueryEscape(to), "ann", annsPassword); strings.Contains(back, "evil") || strings.Contains(back, "script") {
 			t.Errorf("return_to %s leads to %s", to, back)
 		}
 	}
@@ -104,20 +105,20 @@ func TestBrowsersAreSentToLogInAndComeBack(t *testing.T) {
 func TestProgramsAreToldHowToProveThemselves(t *testing.T) {
 	w := settle(t, openTown)
 	b := w.browser()
-	for name, got := range map[string]*answer{
-		"curl":    b.program("GET", "/orders"),
-		"a POST":  b.program("POST", "/orders"),
-		"a fetch": b.get("/orders", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"),
-		"JSON":    b.get("/orders", "Accept", "application/json, text/html", "Sec-Fetch-Mode", ""),
+	for name, got := range map[string]*harness.Page{
+		"curl":    b.Program("GET", "/orders"),
+		"a POST":  b.Program("POST", "/orders"),
+		"a fetch": b.Get("/orders", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"),
+		"JSON":    b.Get("/orders", "Accept", "application/json, text/html", "Sec-Fetch-Mode", ""),
 	} {
-		auth := got.header.Values("Www-Authenticate")
-		if got.status != 401 || got.header.Get("Content-Type") != "application/problem+json" || got.header.Get("Location") != "" ||
+		auth := got.Header.Values("Www-Authenticate")
+		if got.Status != 401 || got.Header.Get("Content-Type") != "application/problem+json" || got.Header.Get("Location") != "" ||
 			len(auth) != 1 || auth[0] != `Bearer realm="localhost"` {
-			t.Errorf("%s: %d %q %s", name, got.status, auth, got.body)
+			t.Errorf("%s: %d %q %s", name, got.Status, auth, got.Body)
 		}
 	}
-	if got := w.in("ann").program("GET", "/orders"); got.status != 200 {
-		t.Errorf("a program with ann's session: %d", got.status)
+	if got := w.in("ann").Program("GET", "/orders"); got.Status != 200 {
+		t.Errorf("a program with ann's session: %d", got.Status)
 	}
 }
 
@@ -127,31 +128,31 @@ func TestTheBackendLearnsWhoItIsAndNotHow(t *testing.T) {
 	w := settle(t, openTown)
 	ann := w.in("ann")
 	spoofed := []string{"Merlon-Subject", "ROOT", "Merlon-Groups", "admin", "Merlon-Roles", "admin", "Merlon_Subject", "ROOT", "X-Remote-User", "root"}
-	ann.get("/team/x", append(spoofed, "Cookie", "shop=basket; a=b")...).want(200)
+	ann.Get("/team/x", append(spoofed, "Cookie", "shop=basket; a=b")...).Want(200)
 	got := w.backend.last(t)
 	for field, want := range map[string]string{"Merlon-Subject": "ANN-ID", "Merlon-Groups": "ops%2C and more,staff", "Merlon-Roles": "team"} {
-		if v := got.header.Values(field); len(v) != 1 || strings.ReplaceAll(v[0], "%20", " ") != want {
+		if v := got.Header.Values(field); len(v) != 1 || strings.ReplaceAll(v[0], "%20", " ") != want {
 			t.Errorf("%s: %q, want %q", field, v, want)
 		}
 	}
-	if c := strings.Join(got.header.Values("Cookie"), "; "); strings.Contains(c, "merlon") || !strings.Contains(c, "shop=basket") || !strings.Contains(c, "a=b") {
+	if c := strings.Join(got.Header.Values("Cookie"), "; "); strings.Contains(c, "merlon") || !strings.Contains(c, "shop=basket") || !strings.Contains(c, "a=b") {
 		t.Errorf("the backend's cookies: %q", c)
 	}
-	if v := got.header.Get("X-Remote-User") + got.header.Get("Merlon_Subject"); v != "" {
+	if v := got.Header.Get("X-Remote-User") + got.Header.Get("Merlon_Subject"); v != "" {
 		t.Errorf("a field that only a gateway may set passed: %q", v)
 	}
-	w.browser().get("/open/x", spoofed...).want(200)
-	for field := range w.backend.last(t).header {
+	w.browser().Get("/open/x", spoofed...).Want(200)
+	for field := range w.backend.last(t).Header {
 		if strings.HasPrefix(strings.ToLower(strings.ReplaceAll(field, "_", "-")), "merlon-") {
-			t.Errorf("nobody is signed in, and %s is %q", field, w.backend.last(t).header[field])
+			t.Errorf("nobody is signed in, and %s is %q", field, w.backend.last(t).Header[field])
 		}
 	}
 	for _, c := range []struct {
 		field string
 		stays bool
 	}{{"Bearer for-the-backend", true}, {"Digest username=x", true}} {
-		w.browser().get("/open/x", "Authorization", c.field)
-		if got := w.backend.last(t).header.Get("Authorization"); (got == c.field) != c.stays {
+		w.browser().Get("/open/x", "Authorization", c.field)
+		if got := w.backend.last(t).Header.Get("Authorization"); (got == c.field) != c.stays {
 			t.Errorf("Authorization of the backend's own: %q", got)
 		}
 	}
@@ -179,9 +180,9 @@ func TestMonitoredAndOffPeopleGuards(t *testing.T) {
 				off = "[waf]"
 			}
 			w := settle(t, c.add+strings.Replace(openTown, "[waf]", off, 1))
-			got := w.browser().get("/x")
-			if got.status != c.status {
-				t.Errorf("nobody: %d, want %d", got.status, c.status)
+			got := w.browser().Get("/x")
+			if got.Status != c.status {
+				t.Errorf("nobody: %d, want %d", got.Status, c.status)
 			}
 			if s := w.Gateway().Sites()[0]; !strings.HasSuffix(strings.Join(s.Guards, " "), c.guards) {
 				t.Errorf("guards: %q", s.Guards)
@@ -195,11 +196,11 @@ func TestMonitoredAndOffPeopleGuards(t *testing.T) {
 					t.Errorf("%+v", e)
 				}
 			}
-			if got := w.in("ann").get("/x"); got.status == 200 && got.body != "backend "+c.signedIn || (got.status == 200) != (name != "identity off") {
-				t.Errorf("ann: %d %s, want to be %q", got.status, got.body, c.signedIn)
+			if got := w.in("ann").Get("/x"); got.Status == 200 && got.Body != "backend "+c.signedIn || (got.Status == 200) != (name != "identity off") {
+				t.Errorf("ann: %d %s, want to be %q", got.Status, got.Body, c.signedIn)
 			}
-			if c := w.backend.all(); len(c) > 0 && strings.Contains(strings.Join(c[len(c)-1].header["Cookie"], ";"), "merlon") {
-				t.Errorf("the backend sees %q", c[len(c)-1].header["Cookie"])
+			if c := w.backend.all(); len(c) > 0 && strings.Contains(strings.Join(c[len(c)-1].Header["Cookie"], ";"), "merlon") {
+				t.Errorf("the backend sees %q", c[len(c)-1].Header["Cookie"])
 			}
 		})
 	}
@@ -223,7 +224,7 @@ func TestNobodyTakesThePagesOver(t *testing.T) {
 	}
 	// A pattern that matches all sorts of things does not match the pages.
 	wild := settle(t, strings.Replace(openTown, "/open/**", "'/{.merlon,x}/**'", 1))
-	wild.browser().get("/.merlon/login").want(200, `action="/.merlon/login"`)
+	wild.browser().Get("/.merlon/login").Want(200, `action="/.merlon/login"`)
 	before := len(w.backend.all())
 	b := w.browser()
 	for path, status := range map[string]int{
@@ -244,25 +245,25 @@ func TestNobodyTakesThePagesOver(t *testing.T) {
 		"/.merlon/%252e%252e%252f": 400,
 		"/x/..%2f.merlon/login":    400,
 	} {
-		if res := b.raw(path); res.StatusCode != status {
+		if res := raw(t, b, path); res.StatusCode != status {
 			t.Errorf("%s: %s, want %d", path, res.Status, status)
 		}
 	}
 	for _, s := range w.backend.all()[before:] {
 		t.Errorf("the backend was asked for %s", s.target)
 	}
-	b.get("/.merlonx").sentTo("/.merlon/login") // the site's own, behind what it requires
-	w.in("ann").get("/.merlonx").want(200, "backend ANN-ID")
+	b.Get("/.merlonx").SentTo("/.merlon/login") // the site's own, behind what it requires
+	w.in("ann").Get("/.merlonx").Want(200, "backend ANN-ID")
 }
 
 func TestPagesAreOnEverySiteBehindItsGuards(t *testing.T) {
 	w := settle(t, strings.Replace(openTown, "    require: login", "    require: login\n    address: {deny: [203.0.113.0/24]}", 1)+"  - {host: [other.example, b.example], upstream: BACKEND}\ntrusted_proxies: [127.0.0.1]\n")
 	b := w.browser()
-	b.get("/.merlon/login").want(200)
-	b.get("/.merlon/login", "X-Forwarded-For", "203.0.113.9").want(403)
-	res := b.get("/.merlon/login")
-	if res.header.Get("X-Request-Id") == "" || res.header.Get("Content-Security-Policy") == "" || res.header.Get("X-Content-Type-Options") != "nosniff" {
-		t.Errorf("%v", res.header)
+	b.Get("/.merlon/login").Want(200)
+	b.Get("/.merlon/login", "X-Forwarded-For", "203.0.113.9").Want(403)
+	res := b.Get("/.merlon/login")
+	if res.Header.Get("X-Request-Id") == "" || res.Header.Get("Content-Security-Policy") == "" || res.Header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%v", res.Header)
 	}
 }
 
@@ -343,23 +344,23 @@ func TestSignInBehindAProxyThatEndsTLS(t *testing.T) {
 	text = strings.Replace(text, "host: localhost", "host: [shop.example.com, www.example.com]", 1) + "trusted_proxies: [127.0.0.1]\n"
 	w := settle(t, text)
 	b := w.browser()
-	page := b.get("/x")
-	page.sentTo("/.merlon/login")
-	b.signIn("/.merlon/login?return_to=/x", "ann", annsPassword)
-	b.get("/x").want(200, "backend ANN-ID")
-	if c := w.backend.last(t).header.Values("Cookie"); len(c) > 0 {
+	page := b.Get("/x")
+	page.SentTo("/.merlon/login")
+	b.SignIn("/.merlon/login?return_to=/x", "ann", annsPassword)
+	b.Get("/x").Want(200, "backend ANN-ID")
+	if c := w.backend.last(t).Header.Values("Cookie"); len(c) > 0 {
 		t.Errorf("the backend sees %q", c)
 	}
-	for part := range strings.SplitSeq(b.cookies(), "; ") {
+	for part := range strings.SplitSeq(b.Cookies(), "; ") {
 		if !strings.HasPrefix(part, "__Host-") {
 			t.Errorf("a cookie that a sub-domain could plant: %s", part)
 		}
 	}
 	// The site's other name, by which nobody set anything.
 	other := w.browser()
-	other.base = "https://www.example.com"
-	other.signIn("/.merlon/login", "bob", bobsPassword)
-	other.get("/x").want(200, "backend BOB-ID")
+	other.Base = "https://www.example.com"
+	other.SignIn("/.merlon/login", "bob", bobsPassword)
+	other.Get("/x").Want(200, "backend BOB-ID")
 
 	// Without the proxy's word the cookie is of no use over clear text, and
 	// nobody is asked for a password there.

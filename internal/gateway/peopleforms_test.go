@@ -13,6 +13,7 @@ import (
 
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/internal/gateway"
+	"github.com/merlon-dev/merlon/test/harness"
 )
 
 const forms = cheap + `
@@ -70,12 +71,12 @@ func (w *town) grow(account string) {
 }
 
 // resume presses the button of the page that sends a kept form again.
-func (b *browser) resume(at, action string) *answer {
-	b.t.Helper()
+func resumeAt(b *harness.Person, t testing.TB, at, action string) *harness.Page {
+	t.Helper()
 	if !strings.HasPrefix(at, "/.merlon/resume?ticket=") {
-		b.t.Fatalf("it leads to %s", at)
+		t.Fatalf("it leads to %s", at)
 	}
-	return b.get(at).want(http.StatusOK).send(action)
+	return b.Get(at).Want(http.StatusOK).Send(action)
 }
 
 func TestAFormIsKeptWhileItsSenderLogsIn(t *testing.T) {
@@ -84,20 +85,20 @@ func TestAFormIsKeptWhileItsSenderLogsIn(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			b := w.browser()
 			before := len(w.backend.all())
-			login := b.do("POST", "/orders?x=1&y=%20", f.body, "Content-Type", f.media).sentTo("/.merlon/login?resume=")
+			login := b.Do("POST", "/orders?x=1&y=%20", f.body, "Content-Type", f.media).SentTo("/.merlon/login?resume=")
 			if len(w.backend.all()) != before {
 				t.Fatal("the form reached the backend of a stranger")
 			}
-			b.resume(b.signIn(login, "ann", annsPassword), "/orders?x=1&y=%20").want(200, "backend ANN-ID")
+			resumeAt(b, t, b.SignIn(login, "ann", annsPassword), "/orders?x=1&y=%20").Want(200, "backend ANN-ID")
 			got := w.backend.last(t)
-			if got.method != "POST" || got.target != "/orders?x=1&y=%20" || got.body != f.body || got.header.Get("Content-Type") != f.media {
+			if got.method != "POST" || got.target != "/orders?x=1&y=%20" || got.Body != f.body || got.Header.Get("Content-Type") != f.media {
 				t.Errorf("%+v", got)
 			}
-			if c := got.header["Cookie"]; len(c) > 0 {
+			if c := got.Header["Cookie"]; len(c) > 0 {
 				t.Errorf("the backend sees %q", c)
 			}
-			if got.header.Get("Content-Length") != fmt.Sprint(len(f.body)) {
-				t.Errorf("Content-Length %s", got.header.Get("Content-Length"))
+			if got.Header.Get("Content-Length") != fmt.Sprint(len(f.body)) {
+				t.Errorf("Content-Length %s", got.Header.Get("Content-Length"))
 			}
 		})
 	}
@@ -109,17 +110,17 @@ func TestAFormIsKeptWhileItsSenderProvesItAgain(t *testing.T) {
 	for _, f := range kinds(t)[:2] {
 		t.Run(f.name, func(t *testing.T) {
 			b := w.in("ann")
-			b.do("POST", "/pay/now", "direct=1").want(200, "backend ANN-ID") // who has just proved it is not asked
+			b.Do("POST", "/pay/now", "direct=1").Want(200, "backend ANN-ID") // who has just proved it is not asked
 			w.grow("ANN-ID")
 			time.Sleep(1100 * time.Millisecond) // what was read of a session holds for a second
-			prove := b.do("POST", "/pay/now?id=7", f.body, "Content-Type", f.media).sentTo("/.merlon/prove?resume=")
-			old := b.cookies()
-			next := b.get(prove).want(200).send("/.merlon/prove", "password", annsPassword).next()
-			if b.cookies() == old {
+			prove := b.Do("POST", "/pay/now?id=7", f.body, "Content-Type", f.media).SentTo("/.merlon/prove?resume=")
+			old := b.Cookies()
+			next := b.Get(prove).Want(200).Send("/.merlon/prove", "password", annsPassword).Next()
+			if b.Cookies() == old {
 				t.Error("the session is not another one after the step-up")
 			}
-			b.resume(next, "/pay/now?id=7").want(200, "backend ANN-ID")
-			if got := w.backend.last(t); got.body != f.body || got.header.Get("Content-Type") != f.media || got.target != "/pay/now?id=7" {
+			resumeAt(b, t, next, "/pay/now?id=7").Want(200, "backend ANN-ID")
+			if got := w.backend.last(t); got.Body != f.body || got.Header.Get("Content-Type") != f.media || got.target != "/pay/now?id=7" {
 				t.Errorf("%+v", got)
 			}
 		})
@@ -131,11 +132,11 @@ func TestAFormIsKeptWhileItsSenderProvesItAgain(t *testing.T) {
 func TestAKeptFormBelongsToWhoProvedIt(t *testing.T) {
 	t.Parallel()
 	w := settle(t, strings.Replace(forms, "OFF", "waf", 1))
-	keep := func() (b *browser, at, ticket string) {
+	keep := func() (b *harness.Person, at, ticket string) {
 		b = w.browser()
-		login := b.do("POST", "/orders", "to=mallory").sentTo("/.merlon/login?resume=")
-		at = b.signIn(login, "ann", annsPassword)
-		b.get(at).want(200)
+		login := b.Do("POST", "/orders", "to=mallory").SentTo("/.merlon/login?resume=")
+		at = b.SignIn(login, "ann", annsPassword)
+		b.Get(at).Want(200)
 		u, err := url.Parse(at)
 		if err != nil {
 			t.Fatal(err)
@@ -143,64 +144,64 @@ func TestAKeptFormBelongsToWhoProvedIt(t *testing.T) {
 		return b, at, "merlon-resume=" + u.Query().Get("ticket")
 	}
 	var before int
-	refused := func(name string, a *answer, status int) {
+	refused := func(name string, a *harness.Page, status int) {
 		t.Helper()
-		if got := w.backend.all(); a.status != status || len(got) != before && strings.Contains(got[len(got)-1].body, "mallory") {
-			t.Errorf("%s: %d, the backend got %+v", name, a.status, got[before:])
+		if got := w.backend.all(); a.Status != status || len(got) != before && strings.Contains(got[len(got)-1].Body, "mallory") {
+			t.Errorf("%s: %d, the backend got %+v", name, a.Status, got[before:])
 		}
 		before = len(w.backend.all())
 	}
-	gone := func(name string, a *answer) { t.Helper(); refused(name, a, 403) }
+	gone := func(name string, a *harness.Page) { t.Helper(); refused(name, a, 403) }
 
 	b, at, ticket := keep()
-	b.do("POST", "/orders", ticket).want(200)
+	b.Do("POST", "/orders", ticket).Want(200)
 	before = len(w.backend.all())
-	gone("the ticket twice", b.do("POST", "/orders", ticket))
-	if a := b.get(at); a.status != 404 {
-		t.Errorf("the page of a used ticket: %d", a.status)
+	gone("the ticket twice", b.Do("POST", "/orders", ticket))
+	if a := b.Get(at); a.Status != 404 {
+		t.Errorf("the page of a used ticket: %d", a.Status)
 	}
 
 	_, _, ticket = keep()
 	other := w.in("ann") // another browser, which was given a ticket of its own
-	other.do("POST", "/open/x", "a=b").want(200)
+	other.Do("POST", "/open/x", "a=b").Want(200)
 	before = len(w.backend.all())
-	refused("another browser without the cookie", other.do("POST", "/orders", ticket), 200) // an ordinary form
-	if got := w.backend.last(t); got.body != ticket {
+	refused("another browser without the cookie", other.Do("POST", "/orders", ticket), 200) // an ordinary form
+	if got := w.backend.last(t); got.Body != ticket {
 		t.Errorf("%+v", got)
 	}
 	w.grow("ANN-ID")
 	time.Sleep(1100 * time.Millisecond)
-	other.do("POST", "/pay/x", "own=1").sentTo("/.merlon/prove?resume=")
-	gone("another browser of the same user", other.do("POST", "/orders", ticket))
+	other.Do("POST", "/pay/x", "own=1").SentTo("/.merlon/prove?resume=")
+	gone("another browser of the same user", other.Do("POST", "/orders", ticket))
 
 	b, at, ticket = keep()
-	b.get("/.merlon/logout").send("/.merlon/logout")
-	b.signIn("/.merlon/login", "bob", bobsPassword)
+	b.Get("/.merlon/logout").Send("/.merlon/logout")
+	b.SignIn("/.merlon/login", "bob", bobsPassword)
 	before = len(w.backend.all())
-	gone("another user in the same browser", b.do("POST", "/orders", ticket))
-	gone("and once more", b.do("POST", "/orders", ticket))
+	gone("another user in the same browser", b.Do("POST", "/orders", ticket))
+	gone("and once more", b.Do("POST", "/orders", ticket))
 	_ = at
 
 	b, _, ticket = keep()
 	before = len(w.backend.all())
-	gone("another path", b.do("POST", "/delete", ticket))
+	gone("another path", b.Do("POST", "/delete", ticket))
 
 	b, _, ticket = keep()
 	before = len(w.backend.all())
-	gone("another query", b.do("POST", "/orders?x=1", ticket))
+	gone("another query", b.Do("POST", "/orders?x=1", ticket))
 
 	b = w.browser()
-	login := b.do("POST", "/orders", "to=mallory").sentTo("/.merlon/login?resume=")
+	login := b.Do("POST", "/orders", "to=mallory").SentTo("/.merlon/login?resume=")
 	u, _ := url.Parse(login)
 	before = len(w.backend.all())
-	if a := b.do("POST", "/orders", "merlon-resume="+u.Query().Get("resume")); a.status == 200 || len(w.backend.all()) != before {
-		t.Errorf("before anybody has proved anything: %d", a.status)
+	if a := b.Do("POST", "/orders", "merlon-resume="+u.Query().Get("resume")); a.Status == 200 || len(w.backend.all()) != before {
+		t.Errorf("before anybody has proved anything: %d", a.Status)
 	}
 
 	// Forms of other sites' pages are not kept for who falls for them.
 	b = w.in("ann")
 	before = len(w.backend.all())
-	refused("another site's page", b.do("POST", "/pay/x", "to=mallory", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"), 403)
+	refused("another site's page", b.Do("POST", "/pay/x", "to=mallory", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"), 403)
 	if e := w.events(string(gateway.ResumeGone), 7); len(e) != 7 || e[0].Guard != "identity" {
 		t.Errorf("%+v", e)
 	}
@@ -215,14 +216,14 @@ func TestTheWAFJudgesWhatIsResumed(t *testing.T) {
 		status int
 	}{"an attack": {attack, 403}, "a form": {"q=" + url.QueryEscape("O'Brien & sons"), 200}} {
 		b := w.browser()
-		got := b.do("POST", "/orders", c.body)
-		if c.status == 403 && got.status == 403 {
+		got := b.Do("POST", "/orders", c.body)
+		if c.status == 403 && got.Status == 403 {
 			// It is refused before anything is kept, which is better still. What is kept
 			// where the WAF is off for a moment is shown below.
 			continue
 		}
-		b.resume(b.signIn(got.sentTo("/.merlon/login?resume="), "ann", annsPassword), "/orders").want(c.status)
-		if got := w.backend.last(t); (got.body == c.body) != (c.status == 200) {
+		resumeAt(b, t, b.SignIn(got.SentTo("/.merlon/login?resume="), "ann", annsPassword), "/orders").Want(c.status)
+		if got := w.backend.last(t); (got.Body == c.body) != (c.status == 200) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -231,15 +232,15 @@ func TestTheWAFJudgesWhatIsResumed(t *testing.T) {
 	loose := strings.Replace(forms, "OFF", "waf", 1)
 	strict := settle(t, loose)
 	b := strict.browser()
-	at := b.signIn(b.do("POST", "/orders", attack).sentTo("/.merlon/login?resume="), "ann", annsPassword)
+	at := b.SignIn(b.Do("POST", "/orders", attack).SentTo("/.merlon/login?resume="), "ann", annsPassword)
 	f := read(t, strings.Replace(loose, "off: [waf]", "off: [limit]", 1), strict.backend.URL)
 	f.Data = strict.data
 	if err := strict.Reload(f); err != nil {
 		t.Fatal(err)
 	}
-	b.resume(at, "/orders").want(403)
+	resumeAt(b, t, at, "/orders").Want(403)
 	for _, s := range strict.backend.all() {
-		if strings.Contains(s.body, "UNION") {
+		if strings.Contains(s.Body, "UNION") {
 			t.Errorf("%+v", s)
 		}
 	}
@@ -261,12 +262,12 @@ func TestWhatIsNotKept(t *testing.T) {
 		"JSON":           {"{}", []string{"Content-Type", "application/json"}, "/.merlon/login"},
 		"without a type": {"x", []string{"Content-Type", ""}, "/.merlon/login"},
 	} {
-		if got := w.browser().do("POST", "/orders", c.body, c.head...); got.sentTo("/.merlon/login") != c.to {
-			t.Errorf("%s: %s", name, got.header.Get("Location"))
+		if got := w.browser().Do("POST", "/orders", c.body, c.head...); got.SentTo("/.merlon/login") != c.to {
+			t.Errorf("%s: %s", name, got.Header.Get("Location"))
 		}
 	}
 	// A PUT has no page to come back to; a program gets its 401.
-	if got := w.browser().do("PUT", "/orders", "a=b"); got.header.Get("Location") != "/.merlon/login" && got.status != 401 {
-		t.Errorf("PUT: %d %s", got.status, got.header.Get("Location"))
+	if got := w.browser().Do("PUT", "/orders", "a=b"); got.Header.Get("Location") != "/.merlon/login" && got.Status != 401 {
+		t.Errorf("PUT: %d %s", got.Status, got.Header.Get("Location"))
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/session"
+	"github.com/merlon-dev/merlon/test/harness"
 )
 
 // soonest is within what time connections end whose proof has ended; the rest
@@ -23,17 +24,17 @@ import (
 const soonest = time.Second + 500*time.Millisecond
 
 // webSocket opens one with the browser's cookies. Its end is told by ended.
-func (b *browser) webSocket() (ended <-chan time.Time) {
-	b.t.Helper()
+func webSocket(t testing.TB, b *harness.Person) (ended <-chan time.Time) {
+	t.Helper()
 	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	c, res, err := d.Dial("wss"+strings.TrimPrefix(b.base, "https")+"/ws", http.Header{"Origin": {b.base}, "Cookie": {b.cookies()}})
+	c, res, err := d.Dial("wss"+strings.TrimPrefix(b.Base, "https")+"/ws", http.Header{"Origin": {b.Base}, "Cookie": {b.Cookies()}})
 	if err != nil {
 		if res != nil {
 			err = errors.Join(err, errors.New(res.Status))
 		}
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
-	b.t.Cleanup(func() { _ = c.Close() })
+	t.Cleanup(func() { _ = c.Close() })
 	end := make(chan time.Time, 1)
 	go func() {
 		_, _, err := c.ReadMessage()
@@ -45,25 +46,25 @@ func (b *browser) webSocket() (ended <-chan time.Time) {
 }
 
 // stream opens an event stream.
-func (b *browser) stream(accept string) (ended <-chan time.Time) {
-	b.t.Helper()
-	r, err := http.NewRequest("GET", b.base+"/stream", nil)
+func stream(t testing.TB, b *harness.Person, accept string) (ended <-chan time.Time) {
+	t.Helper()
+	r, err := http.NewRequest("GET", b.Base+"/stream", nil)
 	if err != nil {
-		b.t.Fatal(err)
+		t.Fatal(err)
 	}
 	r.Header.Set("Accept", accept)
-	c := *b.http
+	c := *b.HTTP
 	c.Timeout = 0
 	res, err := c.Do(r)
 	if err != nil || res.StatusCode != 200 {
-		b.t.Fatal(res, err)
+		t.Fatal(res, err)
 	}
 	br := bufio.NewReader(res.Body)
 	if line, err := br.ReadString('\n'); err != nil || line != "data: x\n" {
-		b.t.Fatal(line, err)
+		t.Fatal(line, err)
 	}
 	end := make(chan time.Time, 1)
-	b.t.Cleanup(func() { _ = res.Body.Close() })
+	t.Cleanup(func() { _ = res.Body.Close() })
 	go func() {
 		_, _ = io.Copy(io.Discard, br)
 		end <- time.Now()
@@ -76,17 +77,17 @@ func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
 	t.Parallel()
 	w := settle(t, openTown)
 	bob := w.in("bob")
-	bobs := map[string]<-chan time.Time{"WebSocket": bob.webSocket(), "stream": bob.stream("text/event-stream")}
+	bobs := map[string]<-chan time.Time{"WebSocket": webSocket(t, bob), "stream": stream(t, bob, "text/event-stream")}
 	ctx := context.Background()
-	for name, end := range map[string]func(ann *browser){
-		"log-out": func(ann *browser) {
-			ann.get("/.merlon/logout").send("/.merlon/logout").want(200)
+	for name, end := range map[string]func(ann *harness.Person){
+		"log-out": func(ann *harness.Person) {
+			ann.Get("/.merlon/logout").Send("/.merlon/logout").Want(200)
 		},
-		"log-out everywhere, elsewhere": func(*browser) {
+		"log-out everywhere, elsewhere": func(*harness.Person) {
 			other := w.in("ann")
-			other.get("/.merlon/account").want(200).send("/.merlon/account/sessions").sentTo("/.merlon/account")
+			other.Get("/.merlon/account").Want(200).Send("/.merlon/account/sessions").SentTo("/.merlon/account")
 		},
-		"the account is disabled": func(*browser) {
+		"the account is disabled": func(*harness.Person) {
 			_, err := w.Stores().Accounts.Update(ctx, "ANN-ID", func(a *account.Account) error {
 				a.Disabled, a.ValidFrom = true, time.Now()
 				return nil
@@ -95,12 +96,12 @@ func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"an administrator ends all": func(*browser) {
+		"an administrator ends all": func(*harness.Person) {
 			if _, err := w.Stores().Sessions.End(ctx, session.Where{Account: "ANN-ID"}); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"another role": func(*browser) {
+		"another role": func(*harness.Person) {
 			_, err := w.Stores().Accounts.Update(ctx, "ANN-ID", func(a *account.Account) error { a.Roles = nil; return nil })
 			if err != nil {
 				t.Fatal(err)
@@ -117,7 +118,7 @@ func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
 			}
 			ann := w.in("ann")
 			open := map[string]<-chan time.Time{
-				"WebSocket": ann.webSocket(), "stream": ann.stream("text/event-stream"), "stream asked for by a fetch": ann.stream("*/*"),
+				"WebSocket": webSocket(t, ann), "stream": stream(t, ann, "text/event-stream"), "stream asked for by a fetch": stream(t, ann, "*/*"),
 			}
 			time.Sleep(200 * time.Millisecond)
 			for what, ended := range open {
@@ -146,14 +147,14 @@ func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
 		default:
 		}
 	}
-	bob.get("/").want(200, "backend BOB-ID")
+	bob.Get("/").Want(200, "backend BOB-ID")
 }
 
 func TestAReloadKeepsSessions(t *testing.T) {
 	t.Parallel()
 	w := settle(t, openTown)
 	ann := w.in("ann")
-	open := ann.webSocket()
+	open := webSocket(t, ann)
 	again := func(text string) error {
 		f := read(t, text, w.backend.URL)
 		f.Data = w.data
@@ -163,14 +164,14 @@ func TestAReloadKeepsSessions(t *testing.T) {
 	if err := again(strings.Replace(openTown, "role: team", "role: other", 1)); err != nil || w.Gateway() == old {
 		t.Fatal(err)
 	}
-	ann.get("/").want(200, "backend ANN-ID")
-	ann.get("/team/x").want(403) // the new rules hold for sessions that there are
+	ann.Get("/").Want(200, "backend ANN-ID")
+	ann.Get("/team/x").Want(403) // the new rules hold for sessions that there are
 	select {
 	case <-open:
 		t.Error("the reload has closed a WebSocket")
 	default:
 	}
-	ann.get("/.merlon/logout").send("/.merlon/logout").want(200)
+	ann.Get("/.merlon/logout").Send("/.merlon/logout").Want(200)
 	select {
 	case <-open:
 	case <-time.After(soonest):
@@ -178,12 +179,12 @@ func TestAReloadKeepsSessions(t *testing.T) {
 	}
 	// A log-in that began before a reload ends after it.
 	b := w.browser()
-	page := b.get("/.merlon/login").want(200)
+	page := b.Get("/.merlon/login").Want(200)
 	if err := again(openTown); err != nil {
 		t.Fatal(err)
 	}
-	page.send("/.merlon/login", "name", "ann", "password", annsPassword).next()
-	b.get("/team/x").want(200)
+	page.Send("/.merlon/login", "name", "ann", "password", annsPassword).Next()
+	b.Get("/team/x").Want(200)
 }
 
 func TestAReloadCannotMovePeople(t *testing.T) {
@@ -209,7 +210,7 @@ func TestAReloadCannotMovePeople(t *testing.T) {
 			t.Errorf("only one of two mistakes is told: %v", err)
 		}
 	}
-	ann.get("/").want(200, "backend ANN-ID")
+	ann.Get("/").Want(200, "backend ANN-ID")
 
 	// People cannot be switched on by a reload.
 	f := read(t, local+shop, w.backend.URL)
