@@ -33,8 +33,9 @@ func demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "See Merlon work: a holed shop, bare and behind Merlon",
 		Long: `Start a small shop with the holes that security checklists name, and Merlon in
-front of it, both on loopback only. Nothing is installed, nothing leaves the
-machine, and everything is gone when it ends.
+front of it, both on loopback only. Merlon asks who enters the back office to
+sign in, by an account that is made for this run and printed. Nothing is
+installed, nothing leaves the machine, and everything is gone when it ends.
 
 With --attack, fire every attack and its legitimate twin at both and print what
 became of them. The exit code is 1 if an attack that should be stopped gets

@@ -2,6 +2,7 @@ package demo_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -63,6 +64,32 @@ func FuzzVisitorCookie(f *testing.F) {
 		admin := strings.Contains(w.Body.String(), "ann.fletcher@mail.example")
 		if (w.Code == http.StatusOK) != admin || w.Code != http.StatusOK && w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "<script") {
 			t.Errorf("with %q: status %d, customers shown: %v", object, w.Code, admin)
+		}
+	})
+}
+
+// Whatever token comes, the API answers; the hole is that one may say that it
+// is not signed, and only that.
+func FuzzOfficeToken(f *testing.F) {
+	shop := fuzzShop(f)
+	part := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+	for _, s := range []string{
+		part(`{"alg":"none"}`) + "." + part(`{"role":"admin"}`) + ".", part(`{"alg":"HS256"}`) + "." + part(`{"role":"admin"}`) + ".AAAA",
+		part(`{"alg":"none"}`) + "." + part(`{"role":"member"}`) + ".", "..", "", "a.b.c", "." + part("null") + ".",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		r := httptest.NewRequest(http.MethodGet, "/api/office/customers", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		w := httptest.NewRecorder()
+		shop.ServeHTTP(w, r)
+		head, _, _ := strings.Cut(token, ".")
+		b, _ := base64.RawURLEncoding.DecodeString(head)
+		var says struct{ Alg string }
+		unsigned := json.Unmarshal(b, &says) == nil && says.Alg == "none"
+		if w.Code != http.StatusForbidden && (w.Code != http.StatusOK || !unsigned) {
+			t.Errorf("with %q: status %d", token, w.Code)
 		}
 	})
 }
