@@ -362,17 +362,28 @@ func TestSignInBehindAProxyThatEndsTLS(t *testing.T) {
 	other.SignIn("/.merlon/login", "bob", bobsPassword)
 	other.Get("/x").Want(200, "backend BOB-ID")
 
-	// Without the proxy's word the cookie is of no use over clear text, and
-	// nobody is asked for a password there.
-	clear := httptest.NewRequest("GET", "http://shop.example.com/.merlon/login", nil)
-	clear.RemoteAddr = "192.0.2.1:1234"
-	clear.Header.Set("X-Forwarded-Proto", "https")
-	clear.Header.Set("Accept", "text/html")
-	rec := httptest.NewRecorder()
-	w.Gateway().ServeHTTP(rec, clear)
-	for _, c := range rec.Result().Cookies() {
-		if strings.HasPrefix(c.Name, "__Host-") {
-			t.Errorf("%d: a stranger's X-Forwarded-Proto is believed: %s", rec.Code, c)
+	// Without the proxy's word nobody is asked for a password, and what others
+	// say about TLS is not believed. On this machine there is nobody in between.
+	for name, c := range map[string]struct {
+		from, proto string
+		status      int
+	}{
+		"a stranger":                {"192.0.2.1:1234", "", 403},
+		"a stranger who says https": {"192.0.2.1:1234", "https", 403},
+		"the proxy":                 {"127.0.0.1:1234", "https", 200},
+		"this machine":              {"127.0.0.1:1234", "", 200},
+	} {
+		clear := httptest.NewRequest("GET", "http://shop.example.com/.merlon/login", nil)
+		clear.RemoteAddr = c.from
+		clear.Header.Set("X-Forwarded-Proto", c.proto)
+		clear.Header.Set("Accept", "text/html")
+		rec := httptest.NewRecorder()
+		w.Gateway().ServeHTTP(rec, clear)
+		if rec.Code != c.status || strings.Contains(rec.Body.String(), `type="password"`) != (c.status == 200) {
+			t.Errorf("%s: %d", name, rec.Code)
 		}
+	}
+	if e := w.events(string(gateway.PagesInClear), 2); len(e) != 2 || e[0].Guard != "identity" {
+		t.Errorf("%+v", e)
 	}
 }

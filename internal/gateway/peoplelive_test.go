@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/apikey"
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/test/harness"
 )
@@ -26,8 +28,14 @@ const soonest = time.Second + 500*time.Millisecond
 // webSocket opens one with the browser's cookies. Its end is told by ended.
 func webSocket(t testing.TB, b *harness.Person) (ended <-chan time.Time) {
 	t.Helper()
+	return dialWebSocket(t, b, http.Header{"Cookie": {b.Cookies()}})
+}
+
+func dialWebSocket(t testing.TB, b *harness.Person, proof http.Header) (ended <-chan time.Time) {
+	t.Helper()
+	proof.Set("Origin", b.Base)
 	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	c, res, err := d.Dial("wss"+strings.TrimPrefix(b.Base, "https")+"/ws", http.Header{"Origin": {b.Base}, "Cookie": {b.Cookies()}})
+	c, res, err := d.Dial("wss"+strings.TrimPrefix(b.Base, "https")+"/ws", proof)
 	if err != nil {
 		if res != nil {
 			err = errors.Join(err, errors.New(res.Status))
@@ -148,6 +156,57 @@ func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
 		}
 	}
 	bob.Get("/").Want(200, "backend BOB-ID")
+}
+
+// A program's connection ends with its key, password or account, too.
+func TestOpenConnectionsEndWithTheirKey(t *testing.T) {
+	t.Parallel()
+	w := settle(t, strings.Replace(openTown, "identity:\n", "identity:\n  basic: {}\n", 1))
+	ctx := context.Background()
+	keys := apikey.New(w.Stores().Keys, w.Stores().Accounts)
+	issue := func(account string) (http.Header, apikey.Key) {
+		text, k, err := keys.Issue(ctx, apikey.Key{Account: account, Name: "live"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return http.Header{"Authorization": {"Bearer " + text.Reveal()}}, k
+	}
+	anns, key := issue("ANN-ID")
+	bobs, _ := issue("BOB-ID")
+	basic := http.Header{"Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("ann:"+annsPassword))}}
+	b := w.browser()
+	byKey, byBasic, bob := dialWebSocket(t, b, anns), dialWebSocket(t, b, basic), dialWebSocket(t, b, bobs)
+	time.Sleep(2200 * time.Millisecond)
+	if err := keys.Revoke(ctx, key.ID); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	select {
+	case at := <-byKey:
+		if at.Before(began) {
+			t.Error("the key's connection has ended by itself")
+		}
+	case <-time.After(soonest):
+		t.Error("the connection outlives its key")
+	}
+	select {
+	case <-byBasic:
+		t.Fatal("the password's connection has ended by itself")
+	default:
+	}
+	if _, err := w.Stores().Accounts.Update(ctx, "ANN-ID", func(a *account.Account) error { a.Password = hashed(t, bobsPassword); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-byBasic:
+	case <-time.After(soonest + time.Second): // what was verified is believed for a second
+		t.Error("the connection outlives its password")
+	}
+	select {
+	case <-bob:
+		t.Error("bob's has ended by itself")
+	default:
+	}
 }
 
 func TestAReloadKeepsSessions(t *testing.T) {

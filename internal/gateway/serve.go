@@ -1,13 +1,11 @@
 package gateway
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -118,11 +116,11 @@ func (e *exchange) serve() {
 		e.page()
 		return
 	}
-	origin.StripHeaders(e.r.Header)
 	if p != nil {
-		p.guard.Strip(e.r, e.r.Header)
 		defer e.watch()()
+		p.guard.Strip(e.r, e.r.Header)
 	}
+	origin.StripHeaders(e.r.Header)
 	e.g.env.Tracer.inject(e.r)
 	call := upstream.Call{Proto: "http", Plain: e.route.plain, Response: e.response, Failed: e.failed}
 	if e.secure {
@@ -150,9 +148,20 @@ func (e *exchange) refuseGone(err error) {
 	e.refuse(d)
 }
 
+// PagesInClear: one of the pages where people sign in was asked for without
+// TLS, from another machine. If a proxy ends TLS, name it in trusted_proxies
+// and let it say so in X-Forwarded-Proto.
+const PagesInClear merlon.Reason = "pages-in-clear"
+
 // page answers with one of Merlon's own pages, which has its own policy for
 // what browsers may do; the rest is as for every answer.
 func (e *exchange) page() {
+	if !e.secure && !e.r.Client.IsLoopback() {
+		d := merlon.Refuse(http.StatusForbidden, PagesInClear)
+		e.r.Record("identity", d)
+		e.refuse(d)
+		return
+	}
 	h := e.w.Header()
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, h)
@@ -160,31 +169,6 @@ func (e *exchange) page() {
 	e.r.AddHeader(h)
 	h.Set("X-Request-Id", e.r.ID)
 	e.g.people.ServeHTTP(e.w, e.r.Request)
-}
-
-// watch ends connections that stay open when the proof does that let them in:
-// WebSockets, calls of gRPC, and event streams, which are known as such when
-// the upstream answers.
-func (e *exchange) watch() (stop func()) {
-	id := e.r.Identity
-	if id == nil || id.Done == nil {
-		return func() {}
-	}
-	ctx, cancel := context.WithCancel(e.r.Context())
-	e.r.Request = e.r.Request.WithContext(ctx)
-	e.proofEnds = sync.OnceFunc(func() {
-		go func() {
-			select {
-			case <-id.Done:
-				cancel()
-			case <-ctx.Done():
-			}
-		}()
-	})
-	if e.r.Header["Upgrade"] != nil || strings.HasPrefix(e.r.Header.Get("Content-Type"), "application/grpc") {
-		e.proofEnds()
-	}
-	return cancel
 }
 
 // response judges and dresses the upstream's answer.

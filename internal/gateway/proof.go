@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/merlon-dev/merlon"
+)
+
+const (
+	// askAgain is how often a connection that stays open is asked for its proof
+	// again, where nobody tells when that ends: keys, passwords, certificates.
+	// Those who prove it believe what they know for a second.
+	askAgain = 250 * time.Millisecond
+	// unknown is how long it goes on while that cannot be found out.
+	unknown = 30 * time.Second
+)
+
+// watch ends connections that stay open when the proof does that let them in:
+// WebSockets, calls of gRPC, and event streams, which are known as such when
+// the upstream answers. It must be called before the proof is taken out of the
+// request.
+func (e *exchange) watch() (stop func()) {
+	id := e.r.Identity
+	if id == nil {
+		return func() {}
+	}
+	var again *merlon.Request
+	if id.Done == nil {
+		again = e.again()
+	}
+	ctx, cancel := context.WithCancel(e.r.Context())
+	e.r.Request = e.r.Request.WithContext(ctx)
+	e.proofEnds = sync.OnceFunc(func() {
+		go func() {
+			defer cancel()
+			if again == nil {
+				select {
+				case <-id.Done:
+				case <-ctx.Done():
+				}
+				return
+			}
+			e.untilUnproved(ctx, again)
+		}()
+	})
+	if e.r.Header["Upgrade"] != nil || strings.HasPrefix(e.r.Header.Get("Content-Type"), "application/grpc") {
+		e.proofEnds()
+	}
+	return cancel
+}
+
+// again is the request as it came, without its body.
+func (e *exchange) again() *merlon.Request {
+	hr := new(http.Request)
+	*hr = *e.r.Request
+	hr.Header, hr.Body = e.r.Header.Clone(), http.NoBody
+	r := merlon.NewRequest(hr)
+	r.Client, r.Site, r.Route, r.Path = e.r.Client, e.r.Site, e.r.Route, e.r.Path
+	return r
+}
+
+// untilUnproved returns when the request proves somebody else, or nobody who
+// may come in here, or when ctx is done. The newest identity and access guards
+// are not asked, but those that let it in: a reload leaves it open.
+func (e *exchange) untilUnproved(ctx context.Context, r *merlon.Request) {
+	tick := time.NewTicker(askAgain)
+	defer tick.Stop()
+	known := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r.Identity, r.Received = nil, time.Now()
+		d := e.g.people.guard.Check(r)
+		if d.Passed() && r.Identity != nil && slices.Contains(e.route.guards, "access") {
+			d = e.route.access.Check(r)
+		}
+		switch {
+		case d.Passed() && r.Identity != nil && r.Identity.Subject == e.r.Identity.Subject:
+			known = time.Now()
+		case d.Code() == http.StatusServiceUnavailable && time.Since(known) < unknown:
+		default:
+			return
+		}
+	}
+}
