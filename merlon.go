@@ -202,12 +202,16 @@ func (s shadow) Check(r *Request) Decision {
 
 // Middleware returns an adapter that puts the guards in front of a handler,
 // for programs that want single guards and not the gateway. The client
-// address is the connection's; response guards are not asked.
+// address is the connection's; response guards are not asked. Of two around
+// one handler, the inner one knows who the outer one has found is asking.
 func Middleware(guards ...Guard) func(http.Handler) http.Handler {
 	gate := NewGate(guards...)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 			r := NewRequest(hr)
+			if outer := From(hr); outer != nil {
+				r.ID, r.Client, r.Site, r.Identity = outer.ID, outer.Client, outer.Site, outer.Identity
+			}
 			o := Outcome{}
 			defer func() { gate.Done(r, o) }()
 			d := gate.Check(r)

@@ -179,6 +179,44 @@ func TestShadowsAreRecordedAndNotObeyed(t *testing.T) {
 }
 
 // A watcher refuses the rest of a body at a marker.
+// A program may put one guard around its whole and another around a page.
+func TestAnInnerMiddlewareKnowsWhoIsAsking(t *testing.T) {
+	who := &guard{name: "who", check: func(r *merlon.Request) merlon.Decision {
+		if r.Header.Get("Proof") == "good" {
+			r.Identity = &merlon.Identity{Name: "ann"}
+		}
+		return merlon.Decision{Effect: merlon.Allow}
+	}}
+	may := &guard{name: "may", check: func(r *merlon.Request) merlon.Decision {
+		if r.Identity == nil {
+			return merlon.Refuse(http.StatusForbidden, "nobody")
+		}
+		return merlon.Decision{Effect: merlon.Allow}
+	}}
+	outer, inner := "", ""
+	page := merlon.Middleware(may)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if inner = merlon.From(r).ID; inner != outer {
+			t.Errorf("the request is %q, and %q inside", outer, inner)
+		}
+	}))
+	whole := merlon.Middleware(who)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		outer = merlon.From(r).ID
+		page.ServeHTTP(w, r)
+	}))
+	for proof, want := range map[string]int{"good": http.StatusOK, "": http.StatusForbidden} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Proof", proof)
+		w := httptest.NewRecorder()
+		whole.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("proof %q: %d, want %d", proof, w.Code, want)
+		}
+	}
+	if inner == "" || who.dones != 2 || may.dones != 2 {
+		t.Errorf("the page was asked for %q, the guards done %d and %d times", inner, who.dones, may.dones)
+	}
+}
+
 type watcher struct{}
 
 func (watcher) Name() string { return "watcher" }
