@@ -92,14 +92,14 @@ func run() error {
 	if err := errors.Join(err, terr, serr, ierr, lerr, cerr, aerr); err != nil {
 		return err
 	}
-	// In this order, as in the gateway.
-	mux, front := http.NewServeMux(), merlon.Middleware(floods, who, forged)
-	mux.Handle("GET /{$}", front(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, form) })))
-	mux.Handle("POST /login", front(http.HandlerFunc(a.logIn)))
-	mux.Handle("GET /office", merlon.Middleware(floods, who, forged, may)(http.HandlerFunc(office)))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, form) })
+	mux.HandleFunc("POST /login", a.logIn)
+	mux.Handle("GET /office", may.Middleware(http.HandlerFunc(office)))
 	addr := cmp.Or(os.Getenv("ADDR"), "127.0.0.1:3000")
 	fmt.Printf("http://%s: log in as ann with %s\n", addr, pass)
-	return http.ListenAndServe(addr, mux)
+	// In this order, as in the gateway; access last, where it is asked for.
+	return http.ListenAndServe(addr, merlon.Middleware(floods, who, forged)(mux))
 }
 
 func main() { log.Fatal(run()) }
