@@ -4,7 +4,7 @@
 //
 // The log-in desk is asked in process, over a real store and with the cheapest
 // hash that is allowed, so that nothing of a network hides a difference: who
-// attacks from elsewhere sees less. Of which kind the next try of a question is
+// attacks from elsewhere sees less. Some tries go through a whole gateway. Of which kind the next try of a question is
 // is drawn anew each time, so that a machine that slows down slows all, and what
 // one try leaves behind does not fall on the same kind. They are compared by Welch's t, as they are and without their
 // longest times. Each comparison has a control: the same kind against itself
@@ -80,7 +80,8 @@ type question struct {
 	// what is done behind its answer is still going on. It is told by how much
 	// that slows the probe, which is some microseconds at the most.
 	probe func(ctx context.Context) error
-	// settle waits until nothing of the last try is going on any more.
+	// settle, if there is one, is waited for after each try. What is still
+	// going on of one try slows the next, whatever its kind.
 	settle func()
 
 	took, after [][]time.Duration // of each kind
@@ -121,7 +122,9 @@ func (q *question) try(ctx context.Context) error {
 			return fmt.Errorf("%s: right behind: %w", q.name, err)
 		}
 	}
-	q.settle()
+	if q.settle != nil {
+		q.settle()
+	}
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity"
@@ -13,21 +15,21 @@ import (
 // questions are all that is asked.
 func (w *world) questions() []*question {
 	const unknown, known = "other", "known" // as long as all names, so that these take as long
-	list := []*question{
+	return []*question{
 		{name: "log-in", share: 1, probe: w.probe, kinds: []kind{
 			{"unknown", w.logIn(w.desk, unknown, "")}, {"known", w.logIn(w.desk, known, "")},
 		}},
 		// Who has the right password may know no more than whoever has not.
-		{name: "log-in refused", share: 0.2, kinds: []kind{
+		{name: "log-in refused", share: 0.125, kinds: []kind{
 			{"known", w.logIn(w.desk, known, "")}, {"disabled, right password", w.logIn(w.desk, "ended", right)},
 			{"not allowed here, right password", w.logIn(w.desk, "place", right)}, {"without a password", w.logIn(w.desk, "empty", "")},
 		}},
-		{name: "log-in, imported bcrypt", share: 0.125, kinds: []kind{
+		{name: "log-in, imported bcrypt", share: 0.1, kinds: []kind{
 			{"unknown", w.logIn(w.mixed, unknown, "")}, {"known", w.logIn(w.mixed, known, "")}, {"bcrypt", w.logIn(w.mixed, "older", "")},
 		}},
 		{name: "Basic", share: 0.1, kinds: []kind{{"unknown", w.prove(unknown)}, {"known", w.prove(known)}}},
-		{name: "recover", share: 1, probe: w.probe, kinds: []kind{{"unknown", w.recover(unknown)}, {"known", w.recover(known)}}},
-		{name: "register", share: 1, probe: w.probe, kinds: []kind{
+		{name: "recover", share: 1, probe: w.probe, settle: rest, kinds: []kind{{"unknown", w.recover(unknown)}, {"known", w.recover(known)}}},
+		{name: "register", share: 1, probe: w.probe, settle: rest, kinds: []kind{
 			{"free", w.register(func(i int) string { return name("fresh", i) })},
 			{"taken", w.register(func(i int) string { return name(known, i%w.names) })},
 		}},
@@ -35,18 +37,26 @@ func (w *world) questions() []*question {
 			{"unknown", w.passkey(unknown)}, {"has one", w.passkey("phone")}, {"has none", w.passkey(known)},
 		}},
 
+		// Through a whole gateway, with the time of its pages and its log. It has
+		// found the imported hashes when it started.
+		{name: "page log-in", share: 0.05, settle: rest, kinds: []kind{
+			{"unknown", w.pages.send("login", unknown, http.StatusForbidden)}, {"known", w.pages.send("login", known, http.StatusForbidden)},
+		}},
+		{name: "page recover", share: 0.5, settle: rest, kinds: []kind{
+			{"unknown", w.pages.send("recover", unknown, http.StatusOK)}, {"known", w.pages.send("recover", known, http.StatusOK)},
+		}},
+
 		{name: "control: returns early", share: 0.02, leaks: true, kinds: []kind{
 			{"unknown", w.early(w.logIn(w.desk, unknown, ""), unknown)}, {"known", w.early(w.logIn(w.desk, known, ""), known)},
 		}},
-		{name: "control: looks it up first", share: 0.2, leaks: true, kinds: []kind{
+		{name: "control: looks it up first", share: 0.2, settle: rest, leaks: true, kinds: []kind{
 			{"unknown", w.early(w.recover(unknown), unknown)}, {"known", w.early(w.recover(known), known)},
 		}},
 	}
-	for _, q := range list {
-		q.settle = func() { w.desk.Close(); w.mixed.Close() }
-	}
-	return list
 }
+
+// rest lets what is done behind answers keep up with tries that take no time.
+func rest() { time.Sleep(time.Millisecond) }
 
 // logIn tries a password, each time another if it is not the right one.
 func (w *world) logIn(desk *identity.Desk, of, pass string) func(context.Context, int) error {

@@ -45,6 +45,7 @@ type world struct {
 	desk    *identity.Desk
 	mixed   *identity.Desk // where some accounts have imported hashes
 	basic   *identity.BasicProver
+	pages   *browser
 	names   int    // accounts of each kind
 	calls   int    // so far; each comes from a network of its own
 	nobodys string // the secret of a link that is not stored
@@ -103,6 +104,10 @@ func newWorld(ctx context.Context, tries int) (w *world, err error) {
 		a, lookup := w.db.Accounts().ByName(ctx, of)
 		err = errors.Join(err, lookup, env.Hasher.Rehearse(ctx, a.Password))
 	}
+	if err != nil {
+		return nil, err
+	}
+	w.pages, err = w.serve(ctx)
 	return w, err
 }
 
