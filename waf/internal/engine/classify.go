@@ -2,7 +2,6 @@ package engine
 
 import (
 	"net/http"
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -13,16 +12,17 @@ import (
 // finish says of each rule that is kept how it is to be treated.
 func (f *folder) finish() {
 	writers := f.writers()
-	ranked := slices.ContainsFunc(f.e.rules, readsSeverity)
-	if ranked { // which any rule may change
-		f.demand(1)
-		f.demand(3)
-	}
+	f.recheckCuts()
+	chosen := slices.ContainsFunc(f.e.rules, func(r *rule) bool { // how the body is read, by rules that depend on others
+		return r.kept && slices.ContainsFunc(r.links, func(l *link) bool {
+			return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.name == "requestBodyProcessor" })
+		})
+	})
 	for _, r := range f.e.rules {
 		if !r.kept {
 			continue
 		}
-		r.effect = f.hasEffect(r) || ranked && r.Severity >= 0
+		r.effect = r.effect || f.hasEffect(r) || f.ranked && r.Severity >= 0
 		r.always = r.always || readsSeverity(r)
 		if r.onMessage && !asksMessage(r) { // it takes something from every message
 			r.always = true
@@ -31,7 +31,7 @@ func (f *folder) finish() {
 			}
 		}
 		r.separate, r.perNames = separable(r)
-		if f.readsOthers(r, writers) {
+		if f.readsOthers(r, writers) || chosen && r.reads(seclang.ReqbodyProcessor) {
 			r.always = true
 		}
 		if !r.effect {
@@ -39,7 +39,6 @@ func (f *folder) finish() {
 		}
 	}
 	f.dropIdle()
-	f.recheckCounts()
 	for _, rd := range f.reads {
 		end := f.e.before
 		if rd.rule.Phase > 2 {
@@ -68,10 +67,13 @@ func asksMessage(r *rule) bool {
 
 // readsSeverity reports whether a rule depends on how severe the rules are that
 // fired before it.
-func readsSeverity(r *rule) bool {
-	return r.kept && slices.ContainsFunc(r.links, func(l *link) bool {
-		return slices.ContainsFunc(l.targets, func(g target) bool { return g.Var == seclang.HighestSeverity }) ||
-			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.HighestSeverity })
+func readsSeverity(r *rule) bool { return r.reads(seclang.HighestSeverity) }
+
+// reads reports whether a rule's conditions read a variable.
+func (r *rule) reads(v seclang.Variable) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.targets, func(g target) bool { return g.Var == v }) ||
+			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == v })
 	})
 }
 
@@ -85,7 +87,7 @@ func (f *folder) writers() [][]int {
 		for _, l := range r.links {
 			for _, s := range l.sets {
 				for n, name := range f.e.slotName {
-					if (s.slot == n || s.slot < 0 && strings.HasPrefix(name, s.prefix)) && !slices.Contains(out[n], r.index) {
+					if s.mayBe(n, name) && !slices.Contains(out[n], r.index) {
 						out[n] = append(out[n], r.index)
 					}
 				}
@@ -136,7 +138,7 @@ func (f *folder) readsOthers(r *rule, writers [][]int) bool {
 			if g.Var != seclang.TX {
 				continue
 			}
-			if g.Regex != nil && f.mayMake(g.Regex, r) || slices.ContainsFunc(g.slots, by) {
+			if g.many() && f.mayMake(&g.Selector, r) || slices.ContainsFunc(g.slots, by) {
 				return true
 			}
 		}
@@ -151,19 +153,26 @@ func (f *folder) readsOthers(r *rule, writers [][]int) bool {
 }
 
 // mayMake reports whether a rule other than r may set a TX name that is not
-// known beforehand and that a pattern chooses.
-func (f *folder) mayMake(pattern *regexp.Regexp, r *rule) bool {
+// known beforehand and that is chosen.
+func (f *folder) mayMake(sel *seclang.Selector, r *rule) bool {
 	return slices.ContainsFunc(f.e.rules, func(o *rule) bool {
 		return o != r && o.kept && slices.ContainsFunc(o.links, func(l *link) bool {
-			return slices.ContainsFunc(l.sets, func(s setVar) bool { return s.slot < 0 && mayChoose(pattern, s.prefix) })
+			return slices.ContainsFunc(l.sets, func(s setVar) bool { return s.slot < 0 && mayChoose(sel, s.prefix) })
 		})
 	})
 }
 
-// mayChoose reports whether a pattern may match a text that begins with a
-// prefix in lower case.
-func mayChoose(pattern *regexp.Regexp, prefix string) bool {
-	tree, err := syntax.Parse(pattern.String(), syntax.Perl)
+// many reports whether a target may choose several names, or such as are not
+// known beforehand.
+func (g *target) many() bool { return g.Regex != nil || g.Key == "" }
+
+// mayChoose reports whether names that begin with a prefix in lower case may be
+// chosen by one that chooses many.
+func mayChoose(sel *seclang.Selector, prefix string) bool {
+	if sel.Regex == nil {
+		return true
+	}
+	tree, err := syntax.Parse(sel.Regex.String(), syntax.Perl)
 	if err != nil || tree.Op != syntax.OpConcat || len(tree.Sub) < 2 || tree.Sub[0].Op != syntax.OpBeginText || tree.Sub[1].Op != syntax.OpLiteral {
 		return true
 	}
@@ -201,17 +210,29 @@ func separable(r *rule) (ok, perNames bool) {
 	if len(r.links) == 1 {
 		return true, false
 	}
+	if !first.isFixed && readsInternal(first.arg) { // what the last match has set
+		return false, false
+	}
+	many := false // what several matches set stands side by side
 	for _, s := range first.sets {
 		if s.remove || len(s.value) == 0 || s.value[0].Var != seclang.Unknown || strings.HasPrefix(s.value[0].Text, "+") || strings.HasPrefix(s.value[0].Text, "-") {
 			return false, false
 		}
-		if !local(s.name) || !local(s.value) {
+		if !local(s.name) || !local(s.value) || first.readsOwn(s.name) || first.readsOwn(s.value) {
 			return false, false
 		}
 		perNames = perNames || names(s.name) || names(s.value)
+		many = many || s.slot < 0
 	}
 	second := r.links[1]
-	if second.op == nil || !local(second.arg) {
+	if second.op == nil {
+		return false, false
+	}
+	for i := range second.targets {
+		v := second.targets[i].Var
+		many = many || v == seclang.MatchedVars || v == seclang.MatchedVarsNames
+	}
+	if !second.isFixed && (many && readsInternal(second.arg) || !local(second.arg)) {
 		return false, false
 	}
 	for i := range second.targets {
@@ -228,6 +249,13 @@ func separable(r *rule) (ok, perNames bool) {
 		}
 	}
 	return true, perNames || names(second.arg)
+}
+
+// readsOwn reports whether a macro reads what the same condition sets.
+func (l *link) readsOwn(m macro) bool {
+	return slices.ContainsFunc(m, func(k token) bool {
+		return k.Var == seclang.TX && slices.ContainsFunc(l.sets, func(s setVar) bool { return s.mayBe(k.slot, k.Key) })
+	})
 }
 
 // dropIdle leaves rules out that do nothing.
@@ -251,9 +279,9 @@ func (f *folder) dropIdle() {
 	}
 }
 
-// recheckCounts: a removed target makes a count smaller, by which a rule may
-// fire that would not fire otherwise.
-func (f *folder) recheckCounts() {
+// recheckCuts: where values are removed, a rule may fire that would not fire
+// otherwise.
+func (f *folder) recheckCuts() {
 	for _, r := range f.e.rules {
 		if !r.kept {
 			continue
@@ -264,21 +292,62 @@ func (f *folder) recheckCounts() {
 					continue
 				}
 				for _, o := range f.e.rules {
-					if !o.kept || c.rules[o.index/64]&(1<<(o.index%64)) == 0 {
+					if !o.kept || !c.means(o) || o.steady(&c) {
 						continue
 					}
-					if slices.ContainsFunc(o.links, func(l *link) bool {
-						return slices.ContainsFunc(l.targets, func(g target) bool { return g.Count && g.Var == c.target })
-					}) {
-						o.always, r.effect = true, true
-						if o == r {
-							f.demand(r.Phase) // a trial leaves its targets alone
-						}
+					o.always, r.effect = true, true
+					if o == r || !asksMessage(r) {
+						f.demand(r.Phase) // a trial leaves its targets alone, or there is none
 					}
 				}
 			}
 		}
 	}
+}
+
+// steady reports whether a rule that does not fire would not either if values
+// of it were removed.
+func (r *rule) steady(c *ctl) bool {
+	fewer := false // conditions before have fewer matches, so the last one may be another
+	whole, _ := separable(r)
+	for _, l := range r.links {
+		cut := false
+		for i := range l.targets {
+			g := &l.targets[i]
+			if c.cuts(g) {
+				if cut = true; g.Count {
+					return false
+				}
+			}
+		}
+		if whole {
+			continue
+		}
+		if fewer && l.readsMatches() || cut && !l.isFixed && readsInternal(l.arg) {
+			return false
+		}
+		fewer = fewer || cut
+	}
+	return true
+}
+
+// readsMatches reports whether a condition depends on more of the matches before
+// it than that there are such.
+func (l *link) readsMatches() bool {
+	return !l.isFixed && readsInternal(l.arg) || slices.ContainsFunc(l.targets, func(g target) bool {
+		switch g.Var {
+		case seclang.TX, seclang.MatchedVar, seclang.MatchedVarName:
+			return true
+		case seclang.MatchedVars, seclang.MatchedVarsNames:
+			return g.Count
+		}
+		return false
+	})
+}
+
+// readsInternal reports whether a macro reads what rules remember.
+func readsInternal(m macro) bool {
+	return slices.ContainsFunc(m, func(k token) bool { return k.Var != seclang.Unknown && internal(k.Var) })
 }
 
 // fieldNames are header fields that requests commonly have.

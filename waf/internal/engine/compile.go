@@ -24,8 +24,9 @@ type rule struct {
 	order  int // place in the text, markers counted
 	links  []*link
 	id     int
-	scores int // what a match adds to the anomaly score
-	skipTo int // place to go on at after a match; 0: the next
+	scores int  // what a match adds to the anomaly score
+	skipTo int  // place to go on at after a match; 0: the next
+	quotes bool // it reads its own message
 
 	kept      bool // evaluated at run time
 	onMessage bool // depends on the message, not on what others did alone
@@ -66,6 +67,7 @@ type target struct {
 	seclang.Target
 	slots []int  // of TX: the static names that are chosen
 	says  string // the key of a count
+	loose bool   // some of its values may be removed at run time
 }
 
 // A macro is a compiled seclang.Macro.
@@ -96,6 +98,11 @@ type ctl struct {
 	removes bool // rules wholly
 }
 
+// means reports whether it is about a rule.
+func (c *ctl) means(r *rule) bool {
+	return c.rules != nil && c.rules[r.index/64]&(1<<(r.index%64)) != 0
+}
+
 func (e *Engine) compile(rs *seclang.Ruleset) error {
 	var errs []error
 	markers := map[string][]int{}
@@ -114,7 +121,7 @@ func (e *Engine) compile(rs *seclang.Ruleset) error {
 			}
 			r.links = append(r.links, l)
 		}
-		r.scores = scoreOf(sr)
+		r.scores, r.quotes = scoreOf(sr), quotes(r)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -192,6 +199,16 @@ func (e *Engine) compileLink(sl *seclang.Link) (*link, error) {
 	return l, nil
 }
 
+// quotes reports whether a rule reads its own message.
+func quotes(r *rule) bool {
+	in := func(m macro) bool {
+		return slices.ContainsFunc(m, func(k token) bool { return k.Var == seclang.RuleMeta && k.Key == "msg" })
+	}
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return in(l.arg) || slices.ContainsFunc(l.sets, func(s setVar) bool { return in(s.name) || in(s.value) })
+	})
+}
+
 // cannot is the error about a condition that this engine cannot evaluate.
 func cannot(r *rule, l *seclang.Link, err error) error {
 	return &seclang.Error{File: r.File, Line: max(l.Line, r.Line), Msg: fmt.Sprintf("rule %d: %v", r.id, err), Unsupported: true}
@@ -240,7 +257,10 @@ func (e *Engine) child(parent int, s step) int {
 		}
 	}
 	n := node{parent: parent, step: s, changes: e.nodes[parent].changes, folds: e.nodes[parent].folds || s.Folds, always: e.nodes[parent].always || s.Always}
-	n.changes.Or(&s.Changes)
+	if n.alters = s.Changes; e.nodes[parent].folds { // what it gets may have been in upper case
+		n.alters = n.alters.Folded()
+	}
+	n.changes.Or(&n.alters)
 	if n.number = slices.Index(e.steps, s); n.number < 0 {
 		n.number = len(e.steps)
 		e.steps = append(e.steps, s)

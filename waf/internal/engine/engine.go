@@ -28,13 +28,14 @@ type Engine struct {
 	rules  []*rule
 	info   map[int]message.RuleInfo
 	arglim int
+	bodies []string // media types of answers of which the body is looked at
 
 	names    map[string]int // TX names and their slots
 	slotName []string
 	lower    map[string]string // field names as they are sent, in lower case
 
 	phases  [5][]op // 1 to 4: what is evaluated, in order
-	prelude []*rule // rules that choose how a body is read
+	prelude []early // rules that choose how a body is read
 	late    []int   // TX that phases 3 and 4 set to constants
 	start   []value // TX when a request arrives
 	before  []value // TX after a clean request
@@ -63,12 +64,19 @@ type value struct {
 	set bool
 }
 
+// An early rule is evaluated before the body is read, on TX as it is there.
+type early struct {
+	rule *rule
+	tx   []value
+}
+
 // A node is a step of a chain of transformations.
 type node struct {
 	parent  int
 	step    step
 	number  int           // of the step
-	changes match.ByteSet // bytes without any of which the whole chain changes nothing
+	alters  match.ByteSet // bytes without any of which the step changes nothing of what it gets here
+	changes match.ByteSet // the same of the whole chain
 	folds   bool          // but letters to lower case
 	always  bool          // or whatever the value is
 }
@@ -96,6 +104,9 @@ func New(rs *seclang.Ruleset) (*Engine, error) {
 	e.arglim = atoi(rs.Settings["secargumentslimit"])
 	if e.arglim <= 0 {
 		e.arglim = 1000 // Coraza's default
+	}
+	if strings.EqualFold(rs.Settings["secresponsebodyaccess"], "on") {
+		e.bodies = strings.Fields(rs.Settings["secresponsebodymimetype"])
 	}
 	for i := range captures {
 		e.slot(string(rune('0' + i)))

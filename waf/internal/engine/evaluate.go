@@ -32,6 +32,8 @@ type evaluation struct {
 	matched                 []pair // MATCHED_VARS of the rule
 	matchedVar, matchedName string
 	said                    string  // the message of the rule, once it is known
+	quoted                  string  // the message of the rule as its actions read it
+	within                  int     // the link under evaluation
 	entries                 []entry // values of the target under evaluation
 	caps                    operator.Captures
 
@@ -51,6 +53,7 @@ type evaluation struct {
 
 	probing bool // undo everything, and tell whether anything was visible
 	undo    []assignment
+	kept    []entry // extra, before the probe
 	visible bool
 }
 
@@ -92,9 +95,10 @@ func (x *evaluation) forget() {
 	clear(x.fired)
 	clear(x.spots)
 	clear(x.undo[:cap(x.undo)])
+	clear(x.kept[:cap(x.kept)])
 	*x = evaluation{
 		tx: x.tx, extra: x.extra[:0], places: x.places, saved: x.saved, matched: x.matched[:0], entries: x.entries[:0],
-		removed: x.removed, cuts: x.cuts[:0], fired: x.fired[:0], spots: x.spots[:0], undo: x.undo[:0],
+		removed: x.removed, cuts: x.cuts[:0], fired: x.fired[:0], spots: x.spots[:0], undo: x.undo[:0], kept: x.kept[:0],
 	}
 	clear(x.removed)
 }
@@ -205,6 +209,9 @@ func (t *transaction) disrupt(r *rule) {
 // runLink evaluates one condition. With only, it looks at that value alone,
 // as every target does that means it.
 func (t *transaction) runLink(r *rule, level int, l *link, only *entry) bool {
+	if t.within = level; r.quotes && l.msg != nil { // before anything has matched
+		t.quoted = t.expand(l.msg, r)
+	}
 	if l.op == nil {
 		t.match(r, level, l, entry{})
 		return true
@@ -294,6 +301,9 @@ func (t *transaction) accepts(r *rule, l *link, val string) bool {
 func (t *transaction) match(r *rule, level int, l *link, e entry) {
 	t.matchedVar = e.val
 	t.matchedName = e.v.String()
+	if e.v == seclang.Unknown { // of a SecAction
+		t.matchedName = "UNKNOWN"
+	}
 	if e.key != "" {
 		t.matchedName = t.concat(t.matchedName, ":", e.key)
 	}
@@ -320,7 +330,7 @@ func (r *rule) reports() bool { return r.scores > 0 || r.Disruptive != seclang.P
 // control does what a ctl says.
 func (t *transaction) control(c *ctl) {
 	if t.probing {
-		t.visible = t.visible || !t.engine.rules[t.cutting].always
+		t.visible = true
 		return
 	}
 	switch c.name {
@@ -330,6 +340,9 @@ func (t *transaction) control(c *ctl) {
 	case "requestBodyProcessor":
 		if t.phase == 1 {
 			t.early = strings.ToUpper(c.value)
+			if t.unread {
+				t.scalar[seclang.ReqbodyProcessor] = t.early
+			}
 		}
 	default:
 		if c.removes {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/merlon-dev/merlon/waf/internal/seclang"
 )
@@ -18,6 +19,7 @@ type folder struct {
 	t       *transaction
 	tainted []bool
 	wild    bool      // a name that is not known beforehand may be set
+	ranked  bool      // some rule asks how severe those were that fired
 	gone    []bool    // rules that a constant ctl has removed
 	loose   []removal // what a ctl may remove at run time
 	readers [][]int   // rules that read a slot, by slot
@@ -54,6 +56,10 @@ func (e *Engine) fold() error {
 	}
 	f.readersOf()
 	f.collectLoose()
+	if f.ranked = slices.ContainsFunc(e.rules, readsSeverity); f.ranked { // any rule may change it
+		f.demand(1)
+		f.demand(3)
+	}
 	for i := range captures + 1 {
 		f.t.tx[i].set = true
 	}
@@ -90,11 +96,15 @@ func (f *folder) phase(phase int) error {
 		if r.order < static || f.gone[r.index] {
 			continue
 		}
+		if err := f.checkMatched(r); err != nil {
+			return err
+		}
 		if err := r.prepare(); err != nil {
 			return err
 		}
 		before, names := slices.Clone(f.t.tx), len(f.t.extra)
-		dep, fires := f.try(r, r.order >= ghost)
+		dep, done := f.try(r, r.order >= ghost)
+		fires := done == len(r.links)
 		count.add(dep)
 		assign := difference(before, f.t.tx)
 		perhaps = slices.DeleteFunc(perhaps, func(to int) bool { return to <= r.order })
@@ -106,20 +116,20 @@ func (f *folder) phase(phase int) error {
 			f.demand(3)
 		}
 		switch {
-		case dep == onConstants && !fires && len(assign) == 0 && !r.always:
+		case dep == onConstants && !fires && len(assign) == 0 && !r.always && !controls(r.links[:done]):
 			continue // whatever else happens
-		case dep == onConstants && onlySkips(r) && !f.isLoose(r) && (len(perhaps) == 0 || slices.Min(perhaps) >= r.skipTo):
+		case dep == onConstants && onlySkips(r) && f.harmless(r, fires) && !f.isLoose(r) && (len(perhaps) == 0 || slices.Min(perhaps) >= r.skipTo):
 			static = max(static, r.skipTo) // what skips this one skips the same rules
 			continue
-		case dep == onConstants && !doubtful && harmless(r, fires):
+		case dep == onConstants && !doubtful && f.harmless(r, fires):
 			if fires {
 				static = max(static, r.skipTo)
-				f.applyCtls(r)
 			}
+			f.applyCtls(r, done)
 			ops = f.assign(ops, r, assign)
 			continue
-		case phase == 1 && prelude(r):
-			f.e.prelude = append(f.e.prelude, r)
+		case phase == 1 && !doubtful && prelude(r) && !f.readsTainted(r):
+			f.e.prelude = append(f.e.prelude, early{r, before})
 			continue
 		}
 		if err := f.checkCaptures(r); err != nil {
@@ -127,7 +137,7 @@ func (f *folder) phase(phase int) error {
 		}
 		r.kept, r.onMessage = true, dep == onMessage
 		r.always = r.always || dep != onMessage || len(assign) > 0
-		f.keep(r, fires, before, assign)
+		f.keep(r, done, before, assign)
 		ops = append(ops, op{order: r.order, rule: r})
 		if fires {
 			ghost = max(ghost, r.skipTo)
@@ -155,8 +165,8 @@ func (f *folder) assign(ops []op, r *rule, assign []assignment) []op {
 
 // keep notes what becomes of a rule that is evaluated at run time, and what it
 // leaves uncertain for those that follow.
-func (f *folder) keep(r *rule, fires bool, before []value, assign []assignment) {
-	if fires && (r.Disruptive != seclang.Pass || switches(r)) {
+func (f *folder) keep(r *rule, done int, before []value, assign []assignment) {
+	if done == len(r.links) && r.Disruptive != seclang.Pass || switches(r.links[:done]) {
 		f.demand(r.Phase)
 	}
 	if len(assign) > 0 {
@@ -184,7 +194,7 @@ func (f *folder) missed(r *rule) {
 	for _, o := range f.e.rules {
 		skips := o.Phase == r.Phase && o.order < r.order && o.skipTo > r.order
 		o.withholds = o.withholds || skips || slices.ContainsFunc(o.links, func(l *link) bool {
-			return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.removes && c.rules[r.index/64]&(1<<(r.index%64)) != 0 })
+			return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.means(r) })
 		})
 	}
 }
@@ -198,26 +208,31 @@ func (f *folder) demand(phase int) {
 	}
 }
 
-// try says what a rule depends on, and whether it fires if nothing in a
-// message does. With run, what it does in that case is done.
-func (f *folder) try(r *rule, run bool) (dependence, bool) {
+// try says what a rule depends on, and how many of its links match if nothing in
+// a message does. With run, what they do in that case is done to TX.
+func (f *folder) try(r *rule, run bool) (dependence, int) {
 	dep := onConstants
 	for _, l := range r.links {
-		dep = max(dep, f.linkDependence(l))
+		if dep = max(dep, f.linkDependence(l)); r.quotes {
+			dep = max(dep, f.macroDependence(l.msg))
+		}
 	}
 	f.t.matched = f.t.matched[:0]
-	defer func() { f.t.spots = f.t.spots[:0] }()
+	defer func() {
+		f.t.spots, f.t.cuts = f.t.spots[:0], f.t.cuts[:0]
+		clear(f.t.removed)
+	}()
 	for i, l := range r.links {
 		if !run || f.linkDependence(l) == onMessage || !f.t.runLink(r, i, l, nil) {
 			// The rest is not reached, and what it depends on is no matter
 			// where what stops here is constant.
 			if f.constantSoFar(r, i) && run {
-				return onConstants, false
+				return onConstants, i
 			}
-			return dep, false
+			return dep, i
 		}
 	}
-	return dep, true
+	return dep, len(r.links)
 }
 
 // constantSoFar reports whether the first n+1 links depend on constants only.
@@ -232,7 +247,7 @@ func (f *folder) linkDependence(l *link) dependence {
 		g := &l.targets[i]
 		switch g.Var {
 		case seclang.TX:
-			if g.Regex != nil && f.wild || slices.ContainsFunc(g.slots, func(n int) bool { return f.tainted[n] }) {
+			if f.unsure(g) {
 				dep = max(dep, onTX)
 			}
 		case seclang.MatchedVar, seclang.MatchedVarName, seclang.MatchedVars, seclang.MatchedVarsNames, seclang.RuleMeta:
@@ -248,6 +263,11 @@ func (f *folder) linkDependence(l *link) dependence {
 		}
 	}
 	return dep
+}
+
+// unsure reports whether a message may have changed what a target has of TX.
+func (f *folder) unsure(g *target) bool {
+	return g.loose || g.many() && f.wild || slices.ContainsFunc(g.slots, func(n int) bool { return f.tainted[n] })
 }
 
 func (f *folder) macroDependence(m macro) dependence {
@@ -281,7 +301,7 @@ func (f *folder) taint(r *rule) {
 			}
 			f.wild = true
 			for n, name := range f.e.slotName {
-				if len(name) >= len(s.prefix) && name[:len(s.prefix)] == s.prefix {
+				if s.mayBe(n, name) {
 					f.tainted[n] = true
 				}
 			}
@@ -291,15 +311,20 @@ func (f *folder) taint(r *rule) {
 
 // harmless reports whether nothing but what a rule does to TX, and what it
 // skips and removes, is left of it once it is evaluated.
-func harmless(r *rule, fires bool) bool {
-	return !(fires && r.Disruptive != seclang.Pass) && !switches(r)
+func (f *folder) harmless(r *rule, fires bool) bool {
+	return !(fires && (r.Disruptive != seclang.Pass || f.ranked && r.Severity >= 0)) && !switches(r.links)
 }
 
-// switches reports whether a rule can change how messages are judged.
-func switches(r *rule) bool {
-	return slices.ContainsFunc(r.links, func(l *link) bool {
+// switches reports whether conditions can change how messages are judged.
+func switches(list []*link) bool {
+	return slices.ContainsFunc(list, func(l *link) bool {
 		return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.name == "ruleEngine" || c.name == "requestBodyProcessor" })
 	})
+}
+
+// controls reports whether conditions do anything to rules.
+func controls(list []*link) bool {
+	return slices.ContainsFunc(list, func(l *link) bool { return len(l.ctls) > 0 })
 }
 
 // namesFreely reports whether a rule sets TX under a name made when it does.
@@ -320,12 +345,12 @@ func (r *rule) precedes(other *rule) bool {
 }
 
 // applyCtls removes rules and targets for every message, from those that come
-// later.
-func (f *folder) applyCtls(r *rule) {
-	for _, l := range r.links {
+// later, as the first links of a rule say.
+func (f *folder) applyCtls(r *rule, links int) {
+	for _, l := range r.links[:links] {
 		for _, c := range l.ctls {
 			for _, other := range f.e.rules {
-				if c.rules == nil || c.rules[other.index/64]&(1<<(other.index%64)) == 0 || !r.precedes(other) {
+				if !c.means(other) || !r.precedes(other) {
 					continue
 				}
 				if c.removes {
@@ -342,8 +367,6 @@ func (f *folder) applyCtls(r *rule) {
 			}
 		}
 	}
-	f.t.cuts = f.t.cuts[:0]
-	clear(f.t.removed)
 }
 
 // collectLoose finds the rules that a ctl may remove, depending on a message.
@@ -353,6 +376,7 @@ func (f *folder) collectLoose() {
 		for _, l := range r.links {
 			for _, c := range l.ctls {
 				if !c.removes {
+					f.loosen(&c)
 					continue
 				}
 				set := slices.Clone(c.rules)
@@ -363,6 +387,27 @@ func (f *folder) collectLoose() {
 			}
 		}
 	}
+}
+
+// loosen notes the targets of which a ctl may remove some values.
+func (f *folder) loosen(c *ctl) {
+	for _, r := range f.e.rules {
+		if !c.means(r) {
+			continue
+		}
+		for _, l := range r.links {
+			for i := range l.targets {
+				g := &l.targets[i]
+				g.loose = g.loose || c.cuts(g)
+			}
+		}
+	}
+}
+
+// cuts reports whether a target may have values that are removed.
+func (c *ctl) cuts(g *target) bool {
+	apart := c.sel.Key != "" && c.sel.Regex == nil && g.Key != "" && g.Regex == nil && !strings.EqualFold(c.sel.Key, g.Key)
+	return c.target == g.Var && !apart
 }
 
 // closed returns the rules of a set that set nothing and skip none but rules
@@ -412,16 +457,26 @@ func prelude(r *rule) bool {
 	return found && r.Disruptive == seclang.Pass && r.skipTo == 0
 }
 
+// readsTainted reports whether conditions read TX that may be tainted.
+func (f *folder) readsTainted(r *rule) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.targets, func(g target) bool { return g.Var == seclang.TX && f.unsure(&g) }) ||
+			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && f.tainted[k.slot] })
+	})
+}
+
 // readsMatched reports whether a condition, which is the first, is about what
 // an earlier rule matched.
 func readsMatched(l *link) bool {
-	of := func(v seclang.Variable) bool {
-		switch v {
-		case seclang.MatchedVar, seclang.MatchedVarName, seclang.MatchedVars, seclang.MatchedVarsNames:
-			return true
-		}
-		return false
+	return slices.ContainsFunc(l.targets, func(g target) bool { return isMatched(g.Var) }) ||
+		slices.ContainsFunc(l.arg, func(k token) bool { return isMatched(k.Var) })
+}
+
+// isMatched reports whether a variable is about what has matched last.
+func isMatched(v seclang.Variable) bool {
+	switch v {
+	case seclang.MatchedVar, seclang.MatchedVarName, seclang.MatchedVars, seclang.MatchedVarsNames:
+		return true
 	}
-	return slices.ContainsFunc(l.targets, func(g target) bool { return of(g.Var) }) ||
-		slices.ContainsFunc(l.arg, func(k token) bool { return of(k.Var) })
+	return false
 }

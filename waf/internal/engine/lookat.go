@@ -158,7 +158,7 @@ func (t *transaction) node(n int) *memo {
 	}
 	parent := t.node(nd.parent)
 	from := &t.versions[parent.version]
-	if keeps(nd.step, from) {
+	if keeps(nd, from) {
 		*m = memo{turn: t.turn, version: parent.version, lower: parent.lower || nd.step.Folds}
 		return m
 	}
@@ -168,8 +168,8 @@ func (t *transaction) node(n int) *memo {
 
 // keeps reports whether a step is known to leave a text as it is, but for the
 // case of letters.
-func keeps(s step, v *version) bool {
-	return !s.Always && (!v.bytes.Meets(&s.Changes) || s.Keeps != nil && s.Keeps(v.text))
+func keeps(n *node, v *version) bool {
+	return !n.step.Always && (!v.bytes.Meets(&n.alters) || n.step.Keeps != nil && n.step.Keeps(v.text))
 }
 
 // apply runs a step on what the steps before it made, unless another chain has
@@ -339,7 +339,7 @@ func (t *transaction) triggered(c *check, v seclang.Variable, key string) {
 	if t.probe(r, &entry{v, key, val}) {
 		t.cross = true
 		t.candidate(r)
-	} else if r.perNames {
+	} else if r.perNames || t.changed { // TX may be as no other message finds it
 		t.cross = true
 	}
 }
@@ -367,6 +367,7 @@ func (t *transaction) probe(r *rule, only *entry) bool {
 	t.phase = r.Phase
 	t.probing, t.visible = true, false
 	extra, from := len(t.extra), len(t.spots)
+	t.kept = append(t.kept[:0], t.extra...)
 	t.matched = t.matched[:0]
 	fires := true
 	for i, l := range r.links {
@@ -383,8 +384,8 @@ func (t *transaction) probe(r *rule, only *entry) bool {
 		}
 	}
 	t.spots = t.spots[:from]
-	if len(t.extra) > extra {
-		t.extra = t.extra[:extra]
+	if extra > 0 || len(t.extra) > 0 {
+		t.extra = append(t.extra[:0], t.kept...)
 		clear(t.places)
 	}
 	for i := len(t.undo) - 1; i >= 0; i-- {

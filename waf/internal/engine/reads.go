@@ -4,17 +4,34 @@ import (
 	"fmt"
 	"regexp/syntax"
 	"slices"
+	"strings"
 
 	"github.com/merlon-dev/merlon/waf/internal/seclang"
 )
 
-// checkCaptures refuses a rule that reads what another rule captured or
-// matched: whether that one was evaluated is not known.
-func (f *folder) checkCaptures(r *rule) error {
-	if of := r.links[0]; readsMatched(of) {
+// checkMatched refuses a rule that reads what another rule matched: whether that
+// one was evaluated is not known.
+func (f *folder) checkMatched(r *rule) error {
+	if of := r.links[0]; readsMatched(of) || f.quotesMatched(r) {
 		return &seclang.Error{File: r.File, Line: max(of.Line, r.Line), Unsupported: true,
 			Msg: fmt.Sprintf("rule %d: reads MATCHED_VAR before it has matched anything", r.id)}
 	}
+	return nil
+}
+
+// quotesMatched reports whether a rule sets what is read to its message, though
+// that would be about an earlier rule, or be its message.
+func (f *folder) quotesMatched(r *rule) bool {
+	if msg := r.links[0].msg; !r.quotes || msg != nil && !slices.ContainsFunc(msg, func(k token) bool { return isMatched(k.Var) || k.Var == seclang.RuleMeta }) {
+		return false
+	}
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.sets, func(s setVar) bool { return s.slot < 0 || len(f.readers[s.slot]) > 0 })
+	})
+}
+
+// checkCaptures refuses a rule that reads what another rule captured.
+func (f *folder) checkCaptures(r *rule) error {
 	if !readsCaptures(r) {
 		return nil
 	}
@@ -26,7 +43,7 @@ func (f *folder) checkCaptures(r *rule) error {
 		bad := reads(l.arg)
 		for i := range l.targets {
 			g := &l.targets[i]
-			bad = bad || g.Var == seclang.TX && len(g.slots) == 1 && g.slots[0] < captures && g.slots[0] >= have
+			bad = bad || g.Var == seclang.TX && slices.ContainsFunc(g.slots, func(n int) bool { return n < captures && n >= have })
 		}
 		if l.Capture {
 			have = max(have, groups(l))
@@ -77,7 +94,7 @@ func (f *folder) readersOf() {
 					note(n, r)
 				}
 			}
-			macros := []macro{l.arg}
+			macros := []macro{l.arg, l.msg}
 			for _, s := range l.sets {
 				macros = append(macros, s.name, s.value)
 			}
@@ -105,7 +122,7 @@ func (f *folder) fixArguments(r *rule) {
 		})
 		own := slices.ContainsFunc(r.links, func(other *link) bool {
 			return slices.ContainsFunc(other.sets, func(s setVar) bool {
-				return slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && k.slot == s.slot })
+				return slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && s.mayBe(k.slot, k.Key) })
 			})
 		})
 		// Numbers are what the rule itself captures (see checkCaptures).
@@ -114,6 +131,11 @@ func (f *folder) fixArguments(r *rule) {
 			l.fixed, l.isFixed = f.t.expand(l.arg, r), true
 		}
 	}
+}
+
+// mayBe reports whether the TX variable of a slot may be the one that is set.
+func (s *setVar) mayBe(slot int, name string) bool {
+	return s.slot == slot || s.slot < 0 && strings.HasPrefix(name, s.prefix)
 }
 
 // remember notes what the conditions of a kept rule read where it stands, if

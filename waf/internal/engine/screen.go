@@ -237,7 +237,20 @@ func shortest(list []string) int {
 // visibleSets reports whether a condition sets what other rules may read.
 func visibleSets(e *Engine, r *rule, l *link) bool {
 	return len(l.ctls) > 0 || slices.ContainsFunc(l.sets, func(s setVar) bool {
-		return s.slot < 0 && l != r.links[0] || s.slot >= 0 && e.sharedSlot(e.readers, s.slot, r)
+		return s.slot < 0 && e.sharedNames(s.prefix, r) || s.slot >= 0 && e.sharedSlot(e.readers, s.slot, r)
+	})
+}
+
+// sharedNames reports whether a rule other than r may read a TX name that is
+// made when it is set, and begins with a prefix.
+func (e *Engine) sharedNames(prefix string, r *rule) bool {
+	for n, name := range e.slotName {
+		if strings.HasPrefix(name, prefix) && e.sharedSlot(e.readers, n, r) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(e.foreign, func(f foreignReader) bool {
+		return f.rule != r && f.rule.kept && mayChoose(&f.sel, prefix)
 	})
 }
 
@@ -431,7 +444,7 @@ func (b *builder) newChain(node int) chain {
 			return ch
 		}
 		if !slices.Contains(shrinking, b.e.nodes[n].step.Name) {
-			ch.rest.Or(&b.e.nodes[n].step.Changes)
+			ch.rest.Or(&b.e.nodes[n].alters)
 		}
 		ch.lower = ch.lower || b.e.nodes[n].step.Folds
 	}

@@ -59,7 +59,7 @@ func (b *builder) sealSteps(cl *class, node int, bit uint64) {
 			continue
 		}
 		for c := range 256 {
-			if step.Changes.Has(byte(c)) {
+			if b.e.nodes[n].alters.Has(byte(c)) {
 				cl.bytes[c].changed |= bit
 			}
 		}
@@ -92,9 +92,8 @@ func (b *builder) newGroup(cut int) group {
 	g := group{chain: chain{cut: cut}}
 	g.decode = b.e.nodes[cut].step.Name == "base64Decode"
 	for n := b.e.nodes[cut].parent; n > 0; n = b.e.nodes[n].parent {
-		step := b.e.nodes[n].step
-		set := step.Changes
-		if step.Name == "removeWhitespace" {
+		set := b.e.nodes[n].alters
+		if b.e.nodes[n].step.Name == "removeWhitespace" {
 			set = set.Without(&white)
 		}
 		g.before.Or(&set)

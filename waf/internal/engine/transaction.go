@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,7 @@ type transaction struct {
 	span   [numVariables]struct{ from, to int }
 	scalar [numVariables]string
 	early  string // REQBODY_PROCESSOR before the body is read
+	unread bool   // it stays, since there is no body
 	phase  int
 
 	screening
@@ -337,9 +339,11 @@ func (t *transaction) parts(parts []message.Part) {
 // chooseProcessor sets REQBODY_PROCESSOR: before the body is read, to what
 // the rules choose by the head; afterwards, to how the body was read.
 func (t *transaction) chooseProcessor(k message.Kind) {
-	for _, r := range t.engine.prelude {
+	t.unread = k == message.None
+	for _, p := range t.engine.prelude {
 		t.phase = 1
-		t.runRule(r, false)
+		copy(t.tx, p.tx)
+		t.runRule(p.rule, false)
 	}
 	t.fired = t.fired[:0]
 	t.scalar[seclang.ReqbodyProcessor] = t.early
@@ -373,6 +377,8 @@ func (t *transaction) answer(a *message.Response) {
 	if a.Body != nil {
 		t.scalar[seclang.ResponseBody] = text(a.Body)
 		t.scalar[seclang.ResponseContentLength] = strconv.Itoa(len(a.Body))
+	} else if slices.Contains(t.engine.bodies, t.scalar[seclang.ResponseContentType]) {
+		t.scalar[seclang.ResponseContentLength] = "0"
 	}
 }
 

@@ -118,12 +118,12 @@ func (t *transaction) extraAt(name string) int {
 func (t *transaction) txValues(to []entry, g *target) []entry {
 	for _, n := range g.slots {
 		name := t.engine.slotName[n]
-		if t.tx[n].set && !g.excepts(name) {
+		if t.tx[n].set && !g.excepts(name) && !t.cut(g.Var, name) {
 			to = append(to, entry{seclang.TX, name, t.tx[n].s})
 		}
 	}
 	for _, e := range t.extra {
-		if g.chooses(e.key) {
+		if g.chooses(e.key) && !t.cut(g.Var, e.key) {
 			to = append(to, e)
 		}
 	}
@@ -175,14 +175,17 @@ func (t *transaction) meta(k *token, r *rule) string {
 	case "id":
 		return strconv.Itoa(r.id)
 	case "severity":
+		if t.within > 0 { // chained conditions have none of their own
+			return severities[0]
+		}
 		return severities[r.Severity+1]
 	case "msg":
-		if m := r.links[0].msg; m != nil && !slices.ContainsFunc(m, func(k token) bool { return k.Var == seclang.RuleMeta }) {
-			return t.expand(m, r)
+		if r.links[0].msg != nil {
+			return t.quoted
 		}
 	}
 	return k.Text
 }
 
 // severities are how Coraza words them, beginning with the one that is not given.
-var severities = [...]string{"", "emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"}
+var severities = [...]string{"unknown", "emergency", "alert", "critical", "error", "warning", "notice", "info", "debug"}

@@ -31,7 +31,7 @@ func (t *transaction) values(to []entry, g *target) []entry {
 			if g.Var == seclang.MatchedVarsNames {
 				val = m.key
 			}
-			if g.chooses(strings.ToLower(m.key)) {
+			if g.chooses(strings.ToLower(m.key)) && !t.cut(g.Var, m.key) {
 				to = append(to, entry{g.Var, m.key, val})
 			}
 		}

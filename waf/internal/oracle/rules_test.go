@@ -208,6 +208,91 @@ var features = []struct{ name, rules string }{
 	{"what is not set because it was removed", `SecRule REQUEST_FILENAME "@beginsWith /admin" "id:1,phase:1,pass,ctl:ruleRemoveById=2"
 		SecAction "id:2,phase:2,pass,setvar:tx.ok=1"
 		SecRule &TX:ok "@eq 0" "id:3,phase:2,deny"`},
+	{"upper case after lower case", `SecRule ARGS "@streq ATTACK" "id:1,phase:2,deny,t:lowercase,t:uppercase"
+		SecRule REQUEST_COOKIES "!@rx ^[a-z0-9]*$" "id:2,phase:2,deny,t:cmdLine,t:uppercase,t:removeNulls"`},
+	{"names made before what is rare", `SecRule ARGS_COMBINED_SIZE "@gt 8" "id:1,phase:2,pass,setvar:'tx.seen_%{MATCHED_VAR_NAME}=1',chain"
+		SecRule ARGS "@rx attack"
+		SecRule TX:/^seen_/ "@eq 1" "id:2,phase:2,deny"`},
+	{"names made of values that are read by one of them", `SecRule REQUEST_BODY_LENGTH "@ge 0" "id:1,phase:2,pass,setvar:'tx.t_%{rule.id}=1',chain"
+		SecRule ARGS "@rx attack"
+		SecRule REQUEST_COOKIES "@rx ." "id:2,phase:2,deny,chain"
+		SecRule TX:t_1 "@eq 1"`},
+	{"what the first condition itself makes of names", `SecRule ARGS "@rx attack" "id:1,phase:2,deny,setvar:'tx.t_%{rule.id}=evil',chain"
+		SecRule ARGS "@streq %{tx.t_1}"`},
+	{"what grows with each value", `SecRule ARGS "@rx ." "id:1,phase:2,deny,setvar:'tx.w=a%{tx.w}',chain"
+		SecRule TX:w "@beginsWith aa"`},
+	{"all that matched against what did last", `SecRule REQUEST_COOKIES "@rx ." "id:1,phase:2,deny,setvar:'tx.w=a%{MATCHED_VAR}',chain"
+		SecRule MATCHED_VARS "!@within %{tx.w}"`},
+	{"a target removed from what is added up", `SecRule REQUEST_METHOD "@streq POST" "id:1,phase:1,pass,ctl:ruleRemoveTargetById=2;ARGS:a"
+		SecRule ARGS "@rx ." "id:2,phase:2,deny,setvar:tx.n=+1,chain"
+		SecRule TX:n "@eq 1"`},
+	{"a target removed from what is counted after it", `SecRule REQUEST_METHOD "@streq POST" "id:1,phase:1,pass,ctl:ruleRemoveTargetById=2;ARGS:a"
+		SecRule ARGS "@rx ." "id:2,phase:2,deny,chain"
+		SecRule &MATCHED_VARS "@eq 1"`},
+	{"a target removed by half a rule that is always evaluated", `SecRule ARGS:none "@rx attack" "id:1,phase:1,pass,setvar:tx.u=1"
+		SecRule REQUEST_METHOD "@streq POST" "id:2,phase:1,pass,ctl:ruleRemoveTargetById=3;ARGS:a,chain"
+		SecRule TX:u "@eq 1"
+		SecRule &ARGS:a "@eq 0" "id:3,phase:2,deny,chain"
+		SecRule ARGS|REQUEST_METHOD "@rx ."`},
+	{"a counted target removed by an action", `SecAction "id:1,phase:1,pass,ctl:ruleRemoveTargetById=2;ARGS:a,setvar:'tx.x=%{REQUEST_METHOD}'"
+		SecRule &ARGS:a "@eq 0" "id:2,phase:2,deny,chain"
+		SecRule REQUEST_METHOD "@streq POST"`},
+	{"the engine switched off by half a rule that is always evaluated", `SecRule ARGS:a "@rx attack" "id:1,phase:1,pass,setvar:tx.u=1"
+		SecRule REQUEST_METHOD "@streq POST" "id:2,phase:1,pass,ctl:ruleEngine=Off,chain"
+		SecRule TX:u "@eq 2"
+		SecAction "id:3,phase:2,pass,setvar:tx.blocking_inbound_anomaly_score=+5"`},
+	{"TX removed", `SecRule ARGS "@rx attack" "id:1,phase:1,pass,ctl:ruleRemoveTargetById=3;TX:u"
+		SecAction "id:2,phase:2,pass,setvar:tx.u=1"
+		SecRule &TX:u "@eq 0" "id:3,phase:2,deny"`},
+	{"TX removed from what is set for every message", `SecAction "id:1,phase:1,pass,setvar:tx.base=3"
+		SecRule ARGS "@rx attack" "id:2,phase:1,pass,ctl:ruleRemoveTargetById=3;TX:base"
+		SecRule TX:base "@eq 3" "id:3,phase:2,pass,setvar:tx.ok=1"
+		SecRule &TX:ok "@eq 0" "id:4,phase:2,deny"`},
+	{"TX removed that is made of what matched", `SecRule ARGS_NAMES "@rx ." "id:1,phase:2,pass,setvar:'tx.n_%{MATCHED_VAR}=+1'"
+		SecRule REQUEST_METHOD "@streq POST" "id:2,phase:1,pass,ctl:ruleRemoveTargetById=3;TX:n_a"
+		SecRule TX:/^n_/ "@gt 1" "id:3,phase:2,deny"`},
+	{"MATCHED_VARS removed", `SecRule REQUEST_METHOD "@streq POST" "id:1,phase:1,pass,ctl:ruleRemoveTargetById=2;MATCHED_VARS:ARGS:a"
+		SecRule ARGS "@rx attack" "id:2,phase:2,deny,chain"
+		SecRule MATCHED_VARS "@rx evil"`},
+	{"what half a constant rule removes", `SecRule &TX:none "@eq 0" "id:1,phase:1,pass,ctl:ruleRemoveById=2,chain"
+		SecRule &TX:none "@eq 1"
+		SecRule ARGS "@rx attack" "id:2,phase:2,deny"
+		SecRule ARGS "@rx evil" "id:3,phase:2,deny"`},
+	{"what half a constant rule switches", `SecRule &TX:none "@eq 0" "id:1,phase:1,pass,ctl:ruleEngine=DetectionOnly,chain"
+		SecRule &TX:none "@eq 1"
+		SecRule ARGS "@rx attack" "id:2,phase:2,deny,setvar:tx.blocking_inbound_anomaly_score=+5"`},
+	{"a value of TX in a message", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,setvar:tx.u=x"
+		SecRule ARGS "@rx evil" "id:2,phase:2,deny,msg:'said %{tx.u}'"`},
+	{"the rule's own message, as it was before", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,msg:'%{tx.q}',setvar:tx.q=evil,setvar:'tx.w=%{rule.msg}'"
+		SecAction "id:2,phase:2,pass,msg:'%{ARGS.a}',setvar:'tx.v=%{rule.msg}'"
+		SecRule TX:w|TX:v "@rx evil" "id:3,phase:2,deny"`},
+	{"a severity that is not given", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,setvar:'tx.v=%{rule.severity}'"
+		SecRule ARGS "@rx evil" "id:2,phase:2,pass,severity:ERROR,chain"
+		SecRule MATCHED_VAR "@rx a" "setvar:'tx.w=%{rule.severity}'"
+		SecRule TX:v|TX:w "@streq unknown" "id:3,phase:2,deny"`},
+	{"the severity of a rule that always fires", `SecRule &TX:none "@eq 0" "id:1,phase:2,pass,severity:CRITICAL"
+		SecRule HIGHEST_SEVERITY "@le 2" "id:2,phase:2,deny,chain"
+		SecRule ARGS "@rx attack"`},
+	{"what an action matches", `SecAction "id:1,phase:2,pass,setvar:'tx.w=%{MATCHED_VAR_NAME}'"
+		SecRule TX:w "@streq UNKNOWN" "id:2,phase:2,deny,chain"
+		SecRule ARGS "@rx attack"`},
+	{"how the body is read, by half a rule and by TX", `SecAction "id:1,phase:1,pass,setvar:tx.enforce=1"
+		SecRule TX:enforce "@eq 1" "id:2,phase:1,pass,chain"
+		SecRule REQBODY_PROCESSOR "@rx ^$" "ctl:requestBodyProcessor=URLENCODED"
+		SecAction "id:6,phase:2,pass,setvar:tx.enforce=2"
+		SecRule ARGS "@rx evil" "id:3,phase:1,pass,setvar:tx.none=1,ctl:requestBodyProcessor=JSON,chain"
+		SecRule ARGS "@rx none"
+		SecRule REQBODY_PROCESSOR "@streq URLENCODED" "id:4,phase:2,pass,setvar:tx.blocking_inbound_anomaly_score=+1"
+		SecRule REQBODY_PROCESSOR "@streq JSON" "id:5,phase:2,pass,setvar:tx.blocking_inbound_anomaly_score=+2"`},
+	{"an answer without a body", `SecRule RESPONSE_CONTENT_LENGTH "@rx ^0$" "id:1,phase:4,deny"`},
+	{"names that the answer makes once more", `SecRule ARGS "@rx ." "id:1,phase:2,pass,setvar:'tx.seen_%{MATCHED_VAR}=1'"
+		SecRule ARGS "@rx evil" "id:2,phase:3,pass,setvar:'tx.seen_%{MATCHED_VAR}=+1',chain"
+		SecRule RESPONSE_STATUS "@eq 500"
+		SecRule TX:/^seen_/ "@eq 2" "id:3,phase:3,deny"`},
+	{"an answer's value after another request", `SecAction "id:1,phase:1,pass,setvar:tx.u=0"
+		SecRule ARGS "@rx evil" "id:2,phase:2,pass,setvar:tx.u=1"
+		SecRule RESPONSE_HEADERS "@rx PHP" "id:3,phase:3,deny,chain"
+		SecRule TX:u "@eq 0"`},
 	{"files of the set-up", `SecRule REMOTE_ADDR "@ipMatch 192.0.2.0/24" "id:1,phase:1,pass,ctl:ruleRemoveTargetById=2;ARGS:a"
 		SecRule ARGS "@rx attack" "id:2,phase:2,deny"`},
 }
