@@ -28,6 +28,7 @@ type Outcome struct {
 	Judged  bool   // Coraza denied or scored
 	Runs    int    // how often Coraza had to be asked
 	Diff    string // empty if there is no difference; names no values
+	Open    bool   // where they differ, Coraza said so much only once that it can be expected to say something else yet
 }
 
 // Missed reports the one kind of difference that lets an attack through: the
@@ -37,7 +38,13 @@ func (o Outcome) Missed() bool { return o.Clean && (o.Flagged || o.Judged) && o.
 // Compare asks both engines about a request and, if it is not nil and the
 // request was not denied, an answer to it.
 func Compare(native *engine.Engine, reference message.Engine, m *message.Request, a *message.Response) (Outcome, error) {
+	return CompareRuns(native, reference, m, a, Runs)
+}
+
+// CompareRuns does so, and asks Coraza up to so many times.
+func CompareRuns(native *engine.Engine, reference message.Engine, m *message.Request, a *message.Response, runs int) (Outcome, error) {
 	var o Outcome
+	var said answers
 	ours, clean, err := ask(native, m, a)
 	if err != nil {
 		return o, fmt.Errorf("native: %w", err)
@@ -60,8 +67,9 @@ func Compare(native *engine.Engine, reference message.Engine, m *message.Request
 		if first == "" {
 			first = diff
 		}
-		if o.Runs == Runs {
-			o.Diff = first
+		said = append(said, parts(native, &theirs))
+		if o.Runs == runs {
+			o.Diff, o.Open = first, said.open(parts(native, &ours))
 			return o, nil
 		}
 	}
@@ -185,4 +193,51 @@ func describe(h message.Hit) string {
 		s += fmt.Sprintf(" %s:%.60q", p.Target, p.Name)
 	}
 	return s
+}
+
+// answers are what Coraza said in several runs, part by part.
+type answers []map[string]string
+
+// open reports whether what Coraza said about the parts where it never agreed
+// varies so much that it has more to say: of what was said once only there is
+// about as much as of what has not been said yet.
+func (list answers) open(ours map[string]string) bool {
+	once := func(said func(map[string]string) string) bool {
+		seen, n := map[string]int{}, 0
+		for _, p := range list {
+			seen[said(p)]++
+		}
+		for _, times := range seen {
+			if times == 1 {
+				n++
+			}
+		}
+		return n*20 > len(list)
+	}
+	never := 0
+	for part := range ours {
+		if slices.ContainsFunc(list, func(p map[string]string) bool { return p[part] == ours[part] }) {
+			continue
+		}
+		if never++; !once(func(p map[string]string) string { return p[part] }) {
+			return false
+		}
+	}
+	return never > 0 || once(func(p map[string]string) string { return fmt.Sprint(p) })
+}
+
+// parts takes an answer apart.
+func parts(e *engine.Engine, v *verdicts) map[string]string {
+	out := map[string]string{}
+	for i := range v {
+		out[fmt.Sprint("denial ", i)] = fmt.Sprint(v[i].Deny, v[i].By)
+		out[fmt.Sprint("score ", i)] = fmt.Sprint(v[i].Score, v[i].Threshold)
+		out[fmt.Sprint("rules ", i)] = fmt.Sprint(visible(e, v[i].Fired))
+		out[fmt.Sprint("hits ", i)] = fmt.Sprint(hitRules(v[i].Hits))
+		for n, h := range sorted(v[i].Hits) {
+			at := fmt.Sprintf("hit %d of rule %d in %d: ", n, h.Rule, i)
+			out[at+"score"], out[at+"message"], out[at+"spots"] = fmt.Sprint(h.Score), h.Message, fmt.Sprint(spots(&h))
+		}
+	}
+	return out
 }

@@ -78,6 +78,7 @@ func randomRules(r *rand.Rand) string {
 			fmt.Fprintf(&b, "SecAction \"id:%d,phase:%d,pass,nolog%s\"\n", id, phase, effects(r, false, !skips, n))
 			continue
 		}
+		said := ""
 		links := []int{1, 1, 1, 2, 2, 3}[r.IntN(6)]
 		for i := range links {
 			capturing := r.IntN(4) == 0
@@ -85,21 +86,34 @@ func randomRules(r *rand.Rand) string {
 			if capturing {
 				op = pick(r, `@rx (a)(t+)ack`, `@rx ^(\d+)$`, `@rx (\w)(\w)?`, `@pm attack evil 1`, `@rx (?i)(ev|at)(\w*)`)
 			}
+			if i == 0 && strings.Contains(op, "MATCHED_") {
+				op = "@rx ^evil|1"
+			}
 			head := ""
 			if i == 0 {
 				head = fmt.Sprintf("id:%d,phase:%d,%s", id, phase, disruptive(r, skips))
-				head += pick(r, "", "", ",severity:CRITICAL", ",severity:WARNING", ",tag:x", ",tag:x/y,tag:z", ",msg:'%{MATCHED_VAR_NAME} %{rule.id}'", ",msg:'plain'")
+				said = pick(r, "", "", ",severity:CRITICAL", ",severity:WARNING", ",tag:x", ",tag:x/y,tag:z", ",msg:'%{MATCHED_VAR_NAME} %{rule.id}'", ",msg:'plain'",
+					",msg:'%{tx.u} %{tx.w}'", ",msg:'%{ARGS.a} %{MATCHED_VAR}'")
+				head += said
 			} else {
 				head = "t:none"
 			}
 			if capturing {
 				head += ",capture"
 			}
-			head += transformations(r) + effects(r, capturing, !skips, n)
+			of := variables(r, i > 0, capturing)
+			if how := transformations(r); !strings.Contains(of, "MATCHED_") || strings.Contains(how, "multiMatch") {
+				head += how // see section 6 of docs/waf.md
+			}
+			then := effects(r, capturing, !skips, n)
+			if !strings.Contains(said, "tx.u") && !strings.Contains(said, "plain") { // others are refused
+				then = strings.ReplaceAll(then, "%{rule.msg}", "%{rule.id}")
+			}
+			head += then
 			if i < links-1 {
 				head += ",chain"
 			}
-			fmt.Fprintf(&b, "SecRule %s \"%s\" \"%s\"\n", variables(r, i > 0, capturing), op, head)
+			fmt.Fprintf(&b, "SecRule %s \"%s\" \"%s\"\n", of, op, head)
 		}
 		if r.IntN(6) == 0 {
 			fmt.Fprintf(&b, "SecMarker M%d\n", r.IntN(2))
@@ -109,6 +123,9 @@ func randomRules(r *rand.Rand) string {
 	b.WriteString("SecMarker M0\nSecMarker M1\n\n")
 	for range r.IntN(3) {
 		fmt.Fprintf(&b, pick(r, "SecRuleUpdateTargetById %d \"!ARGS:a\"\n\n", "SecRuleUpdateTargetById %d \"!ARGS:/^a/\"\n", "SecRuleUpdateTargetById %d \"!REQUEST_COOKIES\"\n"), 1+r.IntN(n))
+	}
+	if r.IntN(6) == 0 {
+		b.WriteString("SecRule HIGHEST_SEVERITY \"@le 3\" \"id:92,phase:2,deny\"\n\n")
 	}
 	fmt.Fprintf(&b, "SecRule TX:u \"@ge 2\" \"id:90,phase:2,pass,setvar:'tx.blocking_inbound_anomaly_score=+%%{tx.u}'\"\n")
 	fmt.Fprintf(&b, "SecRule TX:w \"@rx ^at\" \"id:91,phase:2,deny\"\n")
@@ -143,10 +160,12 @@ func variables(r *rand.Rand, chained, capturing bool) string {
 		"XML:/*", "XML://@*", "&XML:/*", "FILES", "FILES_NAMES", "FILES_SIZES", "FILES_COMBINED_SIZE", "MULTIPART_PART_HEADERS", "MULTIPART_FILENAME",
 		"MULTIPART_NAME", "ARGS_COMBINED_SIZE", "TX:u", "TX:w", "TX:/^t/", "TX:/^seen_/", "&TX:u", "&TX:/^seen_/", "REQBODY_PROCESSOR", "REMOTE_ADDR",
 		"RESPONSE_BODY", "RESPONSE_STATUS", "RESPONSE_HEADERS", "RESPONSE_CONTENT_TYPE", "REQUEST_BODY_LENGTH", "REQUEST_PROTOCOL", "SERVER_NAME",
+		"TX:v", "&TX:w", "TX:/^seen_args/", "TX:/^seen_args:a/", "&TX:/^seen_args/", "TX:/u/", "TX:/w|v/", "&TX:/^[uvw]$/", "TX:u|ARGS", "ARGS|TX:w", "&ARGS_NAMES",
+		"&REQUEST_COOKIES:x", "&MULTIPART_NAME", "&FILES", "&RESPONSE_HEADERS", "RESPONSE_HEADERS:/^x/", "RESPONSE_CONTENT_LENGTH", "RESPONSE_HEADERS_NAMES",
 	}
 	if chained {
 		all = append(all, "MATCHED_VAR", "MATCHED_VARS", "MATCHED_VARS_NAMES", "MATCHED_VAR_NAME", "&MATCHED_VARS", "MATCHED_VARS|ARGS", "MATCHED_VAR", "MATCHED_VARS",
-			"MATCHED_VARS_NAMES", "MATCHED_VAR_NAME", "TX:u|MATCHED_VAR")
+			"MATCHED_VARS_NAMES", "MATCHED_VAR_NAME", "TX:u|MATCHED_VAR", "MATCHED_VARS:/ARGS/", "MATCHED_VARS|REQUEST_METHOD", "TX:u", "TX:w", "TX:/^t/", "TX:/^seen_/", "TX:v")
 	}
 	s := all[r.IntN(len(all))]
 	for r.IntN(3) == 0 && !strings.Contains(s, "!") {
@@ -159,7 +178,8 @@ func operatorFor(r *rand.Rand) string {
 	return pick(r, "@rx attack", "@rx attack", "@rx ^$", "@rx (?i)^at|il$", "!@rx ^[a-z]*$", "!@rx attack", "@contains tta", "@streq attack", "@streq evil", "!@streq 1",
 		"@eq 1", "@eq 0", "!@eq 0", "@gt 1", "@lt 3", "@ge 2", "@le 2", "@pm attack evil", "@within attack evil 1", "!@within attack evil 1", "@beginsWith a",
 		"@endsWith k", "@unconditionalMatch", "@noMatch", "@validateByteRange 32-126", "@detectSQLi", "@detectXSS", "@ipMatch 192.0.2.0/24", "@streq %{TX.u}",
-		"@contains %{ARGS.a}", "@eq %{TX.u}", "@within %{tx.w} 7", "@streq %{REQUEST_HEADERS.x-a}", "@streq %{MATCHED_VAR}", "@rx ^(?:1|2|12)$", "@rx o", "@containsWord evil")
+		"@contains %{ARGS.a}", "@eq %{TX.u}", "@within %{tx.w} 7", "@streq %{REQUEST_HEADERS.x-a}", "@streq %{MATCHED_VAR}", "@rx ^(?:1|2|12)$", "@rx o", "@rx .", "@rx .",
+		"@rx [A-Z]", "@streq ATTACK", "@contains %{tx.u}", "@streq %{tx.w}", "@eq %{tx.v}", "@beginsWith %{tx.w}", "@streq %{MATCHED_VAR_NAME}", "@streq %{ARGS_COMBINED_SIZE}")
 }
 
 func transformations(r *rand.Rand) string {
@@ -177,7 +197,9 @@ func effects(r *rand.Rand, capturing, removes bool, rules int) string {
 		switch r.IntN(4) {
 		case 0, 1:
 			s += ",setvar:" + pick(r, "tx.u=1", "tx.u=+1", "tx.u=+2", "tx.u=-1", "'tx.u=+%{tx.v}'", "tx.v=3", "'tx.w=%{MATCHED_VAR}'", "'tx.seen_%{MATCHED_VAR_NAME}=%{MATCHED_VAR}'",
-				"tx.blocking_inbound_anomaly_score=+5", "'tx.t_%{rule.id}=1'", "'tx.w=%{tx.w}a'", "'tx.v=%{ARGS.b}'", "tx.t1=attack", "tx.blocking_outbound_anomaly_score=+1")
+				"tx.blocking_inbound_anomaly_score=+5", "'tx.t_%{rule.id}=1'", "'tx.w=%{tx.w}a'", "'tx.v=%{ARGS.b}'", "tx.t1=attack", "tx.blocking_outbound_anomaly_score=+1",
+				"'tx.w=%{tx.w}%{MATCHED_VAR}'", "'tx.w=a%{tx.w}'", "'tx.u=-%{tx.v}'", "'tx.v=+%{tx.u}'", "'tx.%{MATCHED_VAR}=1'", "'tx.seen_%{tx.u}=1'", "'tx.seen_args:a=1'", "'tx.seen_%{MATCHED_VAR}=+1'",
+				"'tx.w=%{REQUEST_METHOD}'", "'tx.w=%{rule.severity}'", "'tx.w=%{rule.msg}'", "'tx.w=%{MATCHED_VAR_NAME}'")
 		case 2:
 			if capturing {
 				s += ",setvar:" + pick(r, "'tx.w=%{tx.1}'", "'tx.w=%{TX.0}'", "'tx.u=+%{tx.1}'")
@@ -189,7 +211,13 @@ func effects(r *rand.Rand, capturing, removes bool, rules int) string {
 				if !removes {
 					removal = "ruleEngine=DetectionOnly"
 				}
-				s += ",ctl:" + pick(r, removal, removal, fmt.Sprintf("ruleRemoveTargetById=%d;ARGS:a", id),
+				byMsg := pick(r, "ruleRemoveByMsg=plain", "ruleRemoveTargetByMsg=plain;ARGS")
+				if !removes {
+					byMsg = "ruleRemoveTargetByMsg=plain;ARGS"
+				}
+				s += ",ctl:" + pick(r, byMsg, fmt.Sprintf("ruleRemoveTargetById=%d;REQUEST_COOKIES", id), fmt.Sprintf("ruleRemoveTargetById=%d;ARGS:/^b/", id),
+					fmt.Sprintf("ruleRemoveTargetById=%d;ARGS_NAMES", id), fmt.Sprintf("ruleRemoveTargetById=%d;TX:u", id), fmt.Sprintf("ruleRemoveTargetById=%d;TX", id),
+					fmt.Sprintf("ruleRemoveTargetById=%d;MATCHED_VARS", id), "ruleEngine=On", "requestBodyProcessor=JSON", removal, removal, fmt.Sprintf("ruleRemoveTargetById=%d;ARGS:a", id),
 					fmt.Sprintf("ruleRemoveTargetById=%d;ARGS", id), "ruleRemoveTargetByTag=x;ARGS:/^a/", "ruleRemoveTargetByTag=z;REQUEST_COOKIES:a", "ruleEngine=DetectionOnly", "ruleEngine=Off",
 					fmt.Sprintf("ruleRemoveTargetById=%d;REQUEST_HEADERS:X-A", id), fmt.Sprintf("ruleRemoveTargetById=%d;XML:/*", id))
 			}

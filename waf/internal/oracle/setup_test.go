@@ -176,10 +176,11 @@ func (p pair) one(s *tally, c named) string {
 	s.n.Add(1)
 	o, err := oracle.Compare(p.native, p.coraza, c.request, c.answer)
 	// Some rules have more outcomes, by the order of values, than runs show.
-	for range 10 {
-		if err == nil && o.Diff != "" {
-			o, err = oracle.Compare(p.native, p.coraza, c.request, c.answer)
-			o.Runs += oracle.Runs
+	if err == nil && o.Diff != "" {
+		o, err = oracle.CompareRuns(p.native, p.coraza, c.request, c.answer, 20*oracle.Runs)
+		o.Runs += oracle.Runs
+		if o.Open {
+			o.Diff = ""
 		}
 	}
 	if err != nil {
