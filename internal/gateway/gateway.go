@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -246,7 +247,7 @@ func (b *builder) site(setting string, c *config.Site) {
 	for i := range c.Routes {
 		rc := &c.Routes[i]
 		place := fmt.Sprintf("%s.routes[%d]", setting, i)
-		if err := cmp.Or(checkPattern(rc.Path), checkForeign(rc.Path, b.pagePatterns())); err != nil {
+		if err := cmp.Or(checkPattern(rc.Path), checkForeign(rc.Path, b.pagePatterns(c))); err != nil {
 			b.fail(place, err)
 			continue
 		}
@@ -261,7 +262,7 @@ func (b *builder) site(setting string, c *config.Site) {
 	if c.Origin != "" {
 		b.fail(setting, checkOrigin(c.Origin))
 	}
-	b.pages(setting, s, guards)
+	b.pages(setting, c, s, guards)
 	for _, err := range sortRoutes(s.routes) {
 		b.fail(setting, err)
 	}
@@ -272,7 +273,7 @@ func (b *builder) site(setting string, c *config.Site) {
 // site's guards, but for what it requires: who has not signed in must be able
 // to. The WAF is not asked, since a password may look like anything, and what
 // is behind it does not fall to what it finds.
-func (b *builder) pages(setting string, s *site, guards config.Guards) {
+func (b *builder) pages(setting string, c *config.Site, s *site, guards config.Guards) {
 	if b.g.people == nil {
 		return
 	}
@@ -285,12 +286,11 @@ func (b *builder) pages(setting string, s *site, guards config.Guards) {
 		r.pages, r.index = true, -1
 		s.routes = append(s.routes, r)
 	}
-	add(portal.Prefix + "**")
+	for _, pattern := range b.pagePatterns(c) {
+		add(pattern)
+	}
 	if b.g.people.server == nil {
 		return
-	}
-	for _, pattern := range []string{provider.Metadata, provider.OAuthMetadata} {
-		add(pattern)
 	}
 	// Applications prove themselves to these, in their own way and from
 	// wherever they are.
@@ -299,13 +299,27 @@ func (b *builder) pages(setting string, s *site, guards config.Guards) {
 	}
 }
 
-// pagePatterns are where Merlon's own pages are on every site.
-func (b *builder) pagePatterns() []string {
+// pagePatterns are where Merlon's own pages are on a site. Only the issuer's own
+// site tells applications about it; the backend of another may be one itself.
+func (b *builder) pagePatterns(c *config.Site) []string {
 	if b.g.people == nil {
 		return nil
 	}
 	patterns := []string{portal.Prefix + "**"}
-	if b.g.people.server != nil {
+	if b.g.people.server == nil {
+		return patterns
+	}
+	issuer, err := url.Parse(b.g.people.c.Server.Issuer)
+	if err != nil {
+		return patterns // the provider has told it
+	}
+	own, hosts := &site{}, hostTable{}
+	for _, h := range c.Host {
+		if canonical, err := siteHost(h); err == nil {
+			hosts[canonical] = own
+		}
+	}
+	if hosts.find(issuer.Hostname()) != nil {
 		patterns = append(patterns, provider.Metadata, provider.OAuthMetadata)
 	}
 	return patterns

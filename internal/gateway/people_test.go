@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -385,5 +386,59 @@ func TestSignInBehindAProxyThatEndsTLS(t *testing.T) {
 	}
 	if e := w.events(string(gateway.PagesInClear), 2); len(e) != 2 || e[0].Guard != "identity" {
 		t.Errorf("%+v", e)
+	}
+}
+
+// serving is a town that signs people in to another application.
+const serving = `
+off: [waf]
+identity:
+  server:
+    issuer: ISSUER
+    clients: [{id: wiki, public: true, redirect: ["https://wiki.example.com/back"], scopes: [openid]}]
+sites:
+  - {host: localhost, upstream: BACKEND, require: login}
+  - {host: other.example.com, upstream: BACKEND}
+`
+
+func TestApplicationsFindTheServer(t *testing.T) {
+	addr := harness.FreeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	issuer := "https://localhost:" + port
+	w := settle(t, strings.Replace(local, "127.0.0.1:0", addr, 1)+strings.Replace(serving, "ISSUER", issuer, 1))
+	b := w.browser()
+	metadata := []string{"/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"}
+	for _, path := range metadata {
+		b.Program("GET", path).Want(200, `"issuer":"`+issuer+`"`, issuer+"/.merlon/jwks.json")
+	}
+	b.Program("GET", "/.merlon/jwks.json").Want(200, `"kid":`)
+	if n := len(w.backend.all()); n > 0 {
+		t.Errorf("the backend was asked %d times", n)
+	}
+	// Another site's backend may be an issuer itself.
+	for _, path := range metadata {
+		rec := httptest.NewRecorder()
+		w.Gateway().ServeHTTP(rec, httptest.NewRequest("GET", "https://other.example.com"+path, nil))
+		if rec.Code != 200 || rec.Body.String() != "backend " {
+			t.Errorf("another site's %s: %d %s", path, rec.Code, rec.Body)
+		}
+	}
+}
+
+// What is half configured is a mistake that is told, whatever is missing.
+func TestHalfConfiguredApplications(t *testing.T) {
+	for name, c := range map[string]struct{ old, new, want string }{
+		"no issuer":          {"    issuer: https://localhost\n", "", "identity.server.issuer"},
+		"no issuer but more": {"    issuer: https://localhost\n", "    access: 5m\n", "identity."},
+		"wrong tokens":       {"identity:\n", "identity:\n  token: {lifetime: 10h}\n", "identity.token.lifetime"},
+		"wrong sessions":     {"identity:\n", "identity:\n  session: {at_most: 1000}\n", "identity.session.at_most"},
+		"wrong certificates": {"identity:\n", "identity:\n  certificates: {name: shoe}\n", "identity.certificates.name"},
+		"a route of theirs":  {"require: login}", "require: login, routes: [{path: /.well-known/openid-configuration}]}", "Merlon's own pages"},
+	} {
+		f := read(t, strings.Replace(local+strings.Replace(serving, "ISSUER", "https://localhost", 1), c.old, c.new, 1), "http://127.0.0.1:1")
+		_, err := gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)})
+		if err == nil || !strings.Contains(f.Explain(err).Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -29,23 +29,24 @@ func (e *exchange) watch() (stop func()) {
 	if id == nil {
 		return func() {}
 	}
-	var again *merlon.Request
+	var as http.Request // as it came
 	if id.Done == nil {
-		again = e.again()
+		as = *e.r.Request
+		as.Header, as.Body = as.Header.Clone(), http.NoBody
 	}
 	ctx, cancel := context.WithCancel(e.r.Context())
 	e.r.Request = e.r.Request.WithContext(ctx)
 	e.proofEnds = sync.OnceFunc(func() {
 		go func() {
 			defer cancel()
-			if again == nil {
-				select {
-				case <-id.Done:
-				case <-ctx.Done():
-				}
+			if id.Done == nil {
+				e.untilUnproved(ctx, &as)
 				return
 			}
-			e.untilUnproved(ctx, again)
+			select {
+			case <-id.Done:
+			case <-ctx.Done():
+			}
 		}()
 	})
 	if e.r.Header["Upgrade"] != nil || strings.HasPrefix(e.r.Header.Get("Content-Type"), "application/grpc") {
@@ -54,20 +55,12 @@ func (e *exchange) watch() (stop func()) {
 	return cancel
 }
 
-// again is the request as it came, without its body.
-func (e *exchange) again() *merlon.Request {
-	hr := new(http.Request)
-	*hr = *e.r.Request
-	hr.Header, hr.Body = e.r.Header.Clone(), http.NoBody
-	r := merlon.NewRequest(hr)
-	r.Client, r.Site, r.Route, r.Path = e.r.Client, e.r.Site, e.r.Route, e.r.Path
-	return r
-}
-
 // untilUnproved returns when the request proves somebody else, or nobody who
 // may come in here, or when ctx is done. The newest identity and access guards
 // are not asked, but those that let it in: a reload leaves it open.
-func (e *exchange) untilUnproved(ctx context.Context, r *merlon.Request) {
+func (e *exchange) untilUnproved(ctx context.Context, as *http.Request) {
+	r := merlon.NewRequest(as)
+	r.Client, r.Site, r.Route, r.Path = e.r.Client, e.r.Site, e.r.Route, e.r.Path
 	tick := time.NewTicker(askAgain)
 	defer tick.Stop()
 	known := time.Now()
