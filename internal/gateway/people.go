@@ -49,7 +49,6 @@ type people struct {
 	portal   *portal.Portal
 	cancel   context.CancelFunc
 	origin   func(site string) string
-	log      func(identity.Event)
 }
 
 // peopleBuilder gathers mistakes while it builds.

@@ -139,3 +139,19 @@ func literal(pattern string) int {
 	}
 	return i
 }
+
+// refuseAll stands behind origin where no site serves a host: there is nothing
+// that could be asked, whatever origin says.
+type refuseAll struct{}
+
+// Name returns "gateway".
+func (refuseAll) Name() string { return "gateway" }
+
+// Check refuses.
+func (refuseAll) Check(*merlon.Request) merlon.Decision {
+	return merlon.Refuse(421, NoSite)
+}
+
+// NoSite: no site is configured for the host that was asked for. Add it to a
+// site's host if it is yours.
+const NoSite merlon.Reason = "no-site"
