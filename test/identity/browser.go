@@ -253,9 +253,13 @@ func (b *Browser) Shots(name string) {
 	b.Look(1280, 800, false)
 }
 
-// Code returns an authenticator app's code, step times 30 seconds from now.
+// Code returns an authenticator app's code, step times 30 seconds from now. It
+// waits for the next one if there is no time left to type it.
 func Code(t testing.TB, secret string, step int) string {
 	t.Helper()
+	if gone := time.Now().Unix() % 30; gone > 20 {
+		time.Sleep(time.Duration(30-gone) * time.Second)
+	}
 	c, err := totp.GenerateCode(strings.ReplaceAll(secret, " ", ""), time.Now().Add(time.Duration(step)*30*time.Second))
 	if err != nil {
 		t.Fatal(err)

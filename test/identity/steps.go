@@ -30,12 +30,29 @@ func (b *Browser) Recover(name, password, code string, link func() string) {
 	b.Open(link())
 	b.Press(`form[action="/.merlon/recover/link"] button`)
 	if code != "" {
-		b.Fill("#code", code)
-		b.Press(`form[action="/.merlon/code"] button`)
+		b.GiveCode(code)
 	}
 	b.Fill("#new", password)
 	b.Press(`form[action="/.merlon/password"] button`)
 	b.Away()
+}
+
+// GiveCode proves the second factor with an app's code.
+func (b *Browser) GiveCode(code string) {
+	b.t.Helper()
+	b.Wait(`document.querySelector('form[action="/.merlon/code"]')`)
+	b.unfold(`form[action="/.merlon/code"]`)
+	b.Fill("#code", code)
+	b.Press(`form[action="/.merlon/code"] button`)
+}
+
+// GiveRecoveryCode proves it with one of the codes that were kept.
+func (b *Browser) GiveRecoveryCode(code string) {
+	b.t.Helper()
+	b.Wait(`document.querySelector('form[action="/.merlon/code/recovery"]')`)
+	b.unfold(`form[action="/.merlon/code/recovery"]`)
+	b.Fill("#recovery", code)
+	b.Press(`form[action="/.merlon/code/recovery"] button`)
 }
 
 // Away waits until the browser has left Merlon's pages.
