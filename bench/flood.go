@@ -43,17 +43,17 @@ func (f *form) wire(name, pass string) []byte {
 	return request("POST", f.path, f.cookie, fields.Encode())
 }
 
-// request is what a browser sends that opens a page or sends a form. Each is
-// from another network.
+// request is what a browser sends that opens a page or sends a form, as a proxy
+// passes it on that has taken TLS off. Each is from another network.
 func request(method, path, cookie, body string) []byte {
 	var w strings.Builder
-	fmt.Fprintf(&w, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 2001:%x:%x::1\r\nAccept: text/html\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Site: same-origin\r\n",
+	fmt.Fprintf(&w, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 2001:%x:%x::1\r\nX-Forwarded-Proto: https\r\nAccept: text/html\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Site: same-origin\r\n",
 		method, path, benchSite, 0x1000+rand.IntN(0x1000), rand.IntN(1<<16))
 	if cookie != "" {
 		fmt.Fprintf(&w, "Cookie: %s\r\n", cookie)
 	}
 	if method == http.MethodPost {
-		fmt.Fprintf(&w, "Origin: http://%s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n", benchSite, len(body))
+		fmt.Fprintf(&w, "Origin: https://%s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n", benchSite, len(body))
 	}
 	fmt.Fprintf(&w, "\r\n%s", body)
 	return []byte(w.String())

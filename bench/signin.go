@@ -240,7 +240,7 @@ func (s *signIn) logIns(ctx context.Context) error {
 	s.peers = append(s.peers, p)
 	m, err := merlonForm(p)
 	if err != nil {
-		return fmt.Errorf("Merlon's log-in form: %w", err)
+		return fmt.Errorf("the log-in form of Merlon: %w", err)
 	}
 	m.name = fmt.Sprintf("Merlon, argon2id of %s and %d passes", s.cost.Memory, s.cost.Time)
 	s.floods = append(s.floods, &flood{form: m, peer: p, cookie: s.cookie})

@@ -164,7 +164,7 @@ func run(ctx context.Context, o options) error {
 }
 
 // ask goes around the questions, so that all have got equally far when the
-// time is up.
+// time is up or somebody stops it.
 func ask(ctx context.Context, o options, list []*question, end time.Time) error {
 	whole := 0
 	for _, q := range list {
@@ -175,14 +175,14 @@ func ask(ctx context.Context, o options, list []*question, end time.Time) error 
 		left := 0
 		for _, q := range list {
 			for q.fewestOf() < min(step*q.goal(o.tries)/whole, q.goal(o.tries)) {
-				if err := q.try(ctx); err != nil {
+				if err := q.try(ctx); err != nil && ctx.Err() == nil {
 					return err
+				}
+				if ctx.Err() != nil { // what is there is shown
+					return nil
 				}
 			}
 			left += q.goal(o.tries) - min(q.fewestOf(), q.goal(o.tries))
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 		if time.Since(shown) > time.Second {
 			shown = time.Now()

@@ -82,7 +82,7 @@ func (b *browser) do(ctx context.Context, method, page, cookie string, form url.
 	}
 	req.Host = site
 	for name, value := range map[string]string{
-		"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "same-origin", "Origin": "http://" + site,
+		"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "same-origin", "Origin": origin, "X-Forwarded-Proto": "https",
 		"Accept": "text/html", "Content-Type": "application/x-www-form-urlencoded", "Cookie": cookie,
 		"X-Forwarded-For": b.w.visit(ctx).Client.String(), "User-Agent": "Firefox",
 	} {
