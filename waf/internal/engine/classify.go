@@ -215,7 +215,7 @@ func separable(r *rule) (ok, perNames bool) {
 	}
 	many := false // what several matches set stands side by side
 	for _, s := range first.sets {
-		if s.remove || len(s.value) == 0 || s.value[0].Var != seclang.Unknown || strings.HasPrefix(s.value[0].Text, "+") || strings.HasPrefix(s.value[0].Text, "-") {
+		if s.remove || s.mayCount() {
 			return false, false
 		}
 		if !local(s.name) || !local(s.value) || first.readsOwn(s.name) || first.readsOwn(s.value) {
@@ -232,8 +232,11 @@ func separable(r *rule) (ok, perNames bool) {
 		v := second.targets[i].Var
 		many = many || v == seclang.MatchedVars || v == seclang.MatchedVarsNames
 	}
-	if !second.isFixed && (many && readsInternal(second.arg) || !local(second.arg)) {
-		return false, false
+	if !second.isFixed {
+		if slices.ContainsFunc(second.arg, func(k token) bool { return internal(k.Var) && (many || !local(macro{k})) }) {
+			return false, false
+		}
+		perNames = perNames || !local(second.arg) // what is the same for all values, but not for all messages
 	}
 	for i := range second.targets {
 		g := &second.targets[i]
@@ -249,6 +252,20 @@ func separable(r *rule) (ok, perNames bool) {
 		}
 	}
 	return true, perNames || names(second.arg)
+}
+
+// mayCount reports whether a variable may be added to.
+func (s *setVar) mayCount() bool {
+	if len(s.value) == 0 {
+		return true
+	}
+	switch k := s.value[0]; k.Var {
+	case seclang.Unknown:
+		return strings.HasPrefix(k.Text, "+") || strings.HasPrefix(k.Text, "-")
+	case seclang.MatchedVarName: // begins with a letter
+		return false
+	}
+	return true
 }
 
 // readsOwn reports whether a macro reads what the same condition sets.
@@ -308,41 +325,35 @@ func (f *folder) recheckCuts() {
 // steady reports whether a rule that does not fire would not either if values
 // of it were removed.
 func (r *rule) steady(c *ctl) bool {
-	fewer := false // conditions before have fewer matches, so the last one may be another
 	whole, _ := separable(r)
+	matched, set := false, false // what has matched, or what that has set, may be other than it was
 	for _, l := range r.links {
 		cut := false
 		for i := range l.targets {
 			g := &l.targets[i]
-			if c.cuts(g) {
-				if cut = true; g.Count {
-					return false
-				}
+			switch {
+			case c.cuts(g):
+				cut = true
+			case g.Var == seclang.TX && set && !whole:
+				return false
+			case isMatched(g.Var) && matched && !whole:
+				cut = true
+			default:
+				continue
+			}
+			if g.Count || matched && (g.Var == seclang.MatchedVar || g.Var == seclang.MatchedVarName) {
+				return false
 			}
 		}
 		if whole {
 			continue
 		}
-		if fewer && l.readsMatches() || cut && !l.isFixed && readsInternal(l.arg) {
+		matched, set = matched || cut, set || cut && (l.Capture || len(l.sets) > 0)
+		if !l.isFixed && slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == seclang.TX && set || isMatched(k.Var) && matched }) {
 			return false
 		}
-		fewer = fewer || cut
 	}
 	return true
-}
-
-// readsMatches reports whether a condition depends on more of the matches before
-// it than that there are such.
-func (l *link) readsMatches() bool {
-	return !l.isFixed && readsInternal(l.arg) || slices.ContainsFunc(l.targets, func(g target) bool {
-		switch g.Var {
-		case seclang.TX, seclang.MatchedVar, seclang.MatchedVarName:
-			return true
-		case seclang.MatchedVars, seclang.MatchedVarsNames:
-			return g.Count
-		}
-		return false
-	})
 }
 
 // readsInternal reports whether a macro reads what rules remember.

@@ -198,7 +198,7 @@ func effects(r *rand.Rand, capturing, removes bool, rules int) string {
 		case 0, 1:
 			s += ",setvar:" + pick(r, "tx.u=1", "tx.u=+1", "tx.u=+2", "tx.u=-1", "'tx.u=+%{tx.v}'", "tx.v=3", "'tx.w=%{MATCHED_VAR}'", "'tx.seen_%{MATCHED_VAR_NAME}=%{MATCHED_VAR}'",
 				"tx.blocking_inbound_anomaly_score=+5", "'tx.t_%{rule.id}=1'", "'tx.w=%{tx.w}a'", "'tx.v=%{ARGS.b}'", "tx.t1=attack", "tx.blocking_outbound_anomaly_score=+1",
-				"'tx.w=%{tx.w}%{MATCHED_VAR}'", "'tx.w=a%{tx.w}'", "'tx.u=-%{tx.v}'", "'tx.v=+%{tx.u}'", "'tx.%{MATCHED_VAR}=1'", "'tx.seen_%{tx.u}=1'", "'tx.seen_args:a=1'", "'tx.seen_%{MATCHED_VAR}=+1'",
+				"'tx.w=a%{tx.w}'", "'tx.u=-%{tx.v}'", "'tx.v=+%{tx.u}'", "'tx.%{MATCHED_VAR}=1'", "'tx.seen_%{tx.u}=1'", "'tx.seen_args:a=1'", "'tx.seen_%{MATCHED_VAR}=+1'",
 				"'tx.w=%{REQUEST_METHOD}'", "'tx.w=%{rule.severity}'", "'tx.w=%{rule.msg}'", "'tx.w=%{MATCHED_VAR_NAME}'")
 		case 2:
 			if capturing {
