@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/cdproto/webauthn"
@@ -188,6 +189,14 @@ func (b *Browser) Authenticator() {
 		},
 	})
 	b.must("authenticator", err)
+}
+
+// NoAuthenticator takes the device away: it would answer the sign-in page, which
+// offers passkeys by itself, before anybody can type.
+func (b *Browser) NoAuthenticator() {
+	b.t.Helper()
+	_, err := chromedp.Call(b.ctx, webauthn.Disable, cdp.Empty{})
+	b.must("webauthn", err)
 }
 
 // Forget removes all cookies, as a browser that was never here has none.

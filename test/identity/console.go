@@ -3,6 +3,7 @@ package identitytest
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/log"
@@ -16,6 +17,9 @@ import (
 func (b *Browser) listen() {
 	b.t.Helper()
 	add := func(text string) {
+		if strings.Contains(text, "Permissions-Policy header: Unrecognized feature") {
+			return // features are known to some browsers and not to others
+		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.complaints = append(b.complaints, text)

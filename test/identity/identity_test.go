@@ -186,6 +186,7 @@ sites:
 	b.Open("/vault/gold")
 	b.At("/vault/gold")
 
+	b.NoAuthenticator()
 	b.LogOut(true)
 	b.Recover("ann@example.com", another, identitytest.Code(t, secret, 1), func() string { return link(t, letters, "recover/link", seen) })
 	b.LogOut(true)
