@@ -135,7 +135,13 @@ sites:
 		t.Fatal(err)
 	}
 	m := harness.Serve(t, harness.Options{Addrs: map[string]string{"https": addr}}, "--config", config)
-	first := regexp.MustCompile(`https://\S+/\.merlon/first\?token=\S+`).FindString(m.Output())
+	first := ""
+	for range 100 { // it is printed just after Merlon is ready
+		if first = regexp.MustCompile(`https://\S+/\.merlon/first\?token=\S+`).FindString(m.Output()); first != "" {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	if !strings.HasPrefix(first, base) {
 		t.Fatalf("no link for the first administrator: %s", m.Output())
 	}
