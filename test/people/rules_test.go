@@ -109,6 +109,7 @@ func TestRulesChangeUnderOpenConnections(t *testing.T) {
 		}
 	}
 	ann.Get("/").SentTo("/.merlon/login")
+	ann.Get("/", "X-Forwarded-For", "10.0.0.1", "Forwarded", "for=10.0.0.1").SentTo("/.merlon/login") // no proxy of ours said so
 	write(t, p.config, strings.ReplaceAll(text, "BACKEND", p.backend.URL))
 	for end := time.Now().Add(10 * time.Second); ann.Get("/").Status != 200; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
