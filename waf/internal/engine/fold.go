@@ -102,14 +102,14 @@ func (f *folder) phase(phase int) error {
 		if err := r.prepare(); err != nil {
 			return err
 		}
-		before, names := slices.Clone(f.t.tx), len(f.t.extra)
-		dep, done := f.try(r, r.order >= ghost)
+		before, extra := slices.Clone(f.t.tx), slices.Clone(f.t.extra)
+		dep, done := f.try(r)
 		fires := done == len(r.links)
 		count.add(dep)
 		assign := difference(before, f.t.tx)
 		perhaps = slices.DeleteFunc(perhaps, func(to int) bool { return to <= r.order })
 		doubtful := len(perhaps) > 0 || f.isLoose(r)
-		if len(f.t.extra) != names || names > 0 && namesFreely(r) {
+		if len(f.t.extra) != len(extra) || len(extra) > 0 && namesFreely(r) {
 			// It makes names for every message, which the screen does not know.
 			doubtful, r.always = true, true
 			f.demand(1)
@@ -121,6 +121,14 @@ func (f *folder) phase(phase int) error {
 		case dep == onConstants && onlySkips(r) && f.harmless(r, fires) && !f.isLoose(r) && (len(perhaps) == 0 || slices.Min(perhaps) >= r.skipTo):
 			static = max(static, r.skipTo) // what skips this one skips the same rules
 			continue
+		}
+		if r.order < ghost { // it would have done that, but is skipped
+			copy(f.t.tx, before)
+			f.t.extra = append(f.t.extra[:0], extra...)
+			clear(f.t.places)
+			done, fires, assign = 0, false, nil
+		}
+		switch {
 		case dep == onConstants && !doubtful && f.harmless(r, fires):
 			if fires {
 				static = max(static, r.skipTo)
@@ -169,7 +177,7 @@ func (f *folder) keep(r *rule, done int, before []value, assign []assignment) {
 	if done == len(r.links) && r.Disruptive != seclang.Pass || switches(r.links[:done]) {
 		f.demand(r.Phase)
 	}
-	if len(assign) > 0 {
+	if len(assign) > 0 || done == len(r.links) && r.skipTo > 0 || controls(r.links[:done]) {
 		f.missed(r)
 	}
 	f.fixArguments(r)
@@ -209,8 +217,8 @@ func (f *folder) demand(phase int) {
 }
 
 // try says what a rule depends on, and how many of its links match if nothing in
-// a message does. With run, what they do in that case is done to TX.
-func (f *folder) try(r *rule, run bool) (dependence, int) {
+// a message does. What they do in that case is done to TX.
+func (f *folder) try(r *rule) (dependence, int) {
 	dep := onConstants
 	for _, l := range r.links {
 		if dep = max(dep, f.linkDependence(l)); r.quotes {
@@ -223,10 +231,10 @@ func (f *folder) try(r *rule, run bool) (dependence, int) {
 		clear(f.t.removed)
 	}()
 	for i, l := range r.links {
-		if !run || f.linkDependence(l) == onMessage || !f.t.runLink(r, i, l, nil) {
+		if f.linkDependence(l) == onMessage || !f.t.runLink(r, i, l, nil) {
 			// The rest is not reached, and what it depends on is no matter
 			// where what stops here is constant.
-			if f.constantSoFar(r, i) && run {
+			if f.constantSoFar(r, i) {
 				return onConstants, i
 			}
 			return dep, i

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/merlon-dev/merlon/waf/internal/message"
 	"github.com/merlon-dev/merlon/waf/internal/seclang"
 )
 
@@ -47,11 +48,39 @@ func compareRules(text string, seed uint64, s *tally) (string, error) {
 	}
 	r := rand.New(rand.NewPCG(seed, 100))
 	for range 40 {
-		if diff := p.one(s, small(r)); diff != "" {
+		c := small(r)
+		together(c.request)
+		if diff := p.one(s, c); diff != "" {
 			return diff, nil
 		}
 	}
 	return "", nil
+}
+
+// together puts values under one name side by side, as Coraza does: rules made at
+// random may string them together.
+func together(m *message.Request) {
+	byName(m.Header, func(h message.Pair) string { return h.Name })
+	byName(m.Body.Args, func(a message.Pair) string { return a.Name })
+	byName(m.Body.Parts, func(p message.Part) string { return p.Name })
+	if path, query, ok := strings.Cut(m.URI, "?"); ok {
+		list := strings.Split(query, "&")
+		byName(list, func(field string) string {
+			name, _, _ := strings.Cut(field, "=")
+			return name
+		})
+		m.URI = path + "?" + strings.Join(list, "&")
+	}
+}
+
+func byName[T any](list []T, name func(T) string) {
+	first := map[string]int{}
+	for i, v := range list {
+		if n := strings.ToLower(name(v)); first[n] == 0 {
+			first[n] = i + 1
+		}
+	}
+	slices.SortStableFunc(list, func(a, b T) int { return first[strings.ToLower(name(a))] - first[strings.ToLower(name(b))] })
 }
 
 // shrink leaves out rules as long as there still is a difference.

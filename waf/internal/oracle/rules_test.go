@@ -276,6 +276,25 @@ var features = []struct{ name, rules string }{
 	{"what an action matches", `SecAction "id:1,phase:2,pass,setvar:'tx.w=%{MATCHED_VAR_NAME}'"
 		SecRule TX:w "@streq UNKNOWN" "id:2,phase:2,deny,chain"
 		SecRule ARGS "@rx attack"`},
+	{"what is skipped unless something matches", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,setvar:tx.on=1"
+		SecRule &TX:on "@eq 0" "id:2,phase:2,pass,skipAfter:END"
+		SecAction "id:3,phase:2,pass,setvar:tx.x=1"
+		SecRule &TX:none "@eq 1" "id:4,phase:2,deny"
+		SecMarker END
+		SecRule TX:x "@eq 1" "id:5,phase:2,deny"`},
+	{"a denial that is skipped unless something matches", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,setvar:tx.on=1"
+		SecRule &TX:on "@eq 0" "id:2,phase:2,pass,skipAfter:END"
+		SecRule &TX:none "@eq 0" "id:3,phase:2,deny"
+		SecMarker END`},
+	{"a skip that is removed", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,ctl:ruleRemoveById=3"
+		SecRule ARGS "@rx evil" "id:2,phase:2,pass,setvar:tx.on=1"
+		SecRule &TX:on "@eq 0" "id:3,phase:2,pass,skipAfter:END"
+		SecAction "id:4,phase:2,pass,setvar:tx.blocking_inbound_anomaly_score=+5"
+		SecMarker END`},
+	{"what is skipped of an answer unless something matches", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,setvar:tx.on=1"
+		SecRule &TX:on "@eq 0" "id:2,phase:4,pass,skipAfter:END"
+		SecAction "id:3,phase:4,pass,setvar:tx.blocking_outbound_anomaly_score=+4"
+		SecMarker END`},
 	{"how the body is read, by half a rule and by TX", `SecAction "id:1,phase:1,pass,setvar:tx.enforce=1"
 		SecRule TX:enforce "@eq 1" "id:2,phase:1,pass,chain"
 		SecRule REQBODY_PROCESSOR "@rx ^$" "ctl:requestBodyProcessor=URLENCODED"
