@@ -37,7 +37,7 @@ type Config struct {
 	// PermissionsPolicy is sent where the upstream sends none: which features
 	// of the browser this site's pages and the frames in them may ask for; or
 	// off. Default: camera, microphone, geolocation and display-capture for
-	// the site's own pages only; bluetooth, hid, midi, serial and usb for
+	// the site's own pages only; hid, midi, serial and usb for
 	// nobody. At most 4096 bytes. Example:
 	//
 	//	permissions_policy: camera=(), geolocation=(self "https://map.example")
@@ -148,7 +148,7 @@ const (
 	maxPermissions = 4096
 	off            = "off"
 
-	defaultPermissions = "camera=(self), microphone=(self), geolocation=(self), display-capture=(self), bluetooth=(), hid=(), midi=(), serial=(), usb=()"
+	defaultPermissions = "camera=(self), microphone=(self), geolocation=(self), display-capture=(self), hid=(), midi=(), serial=(), usb=()"
 )
 
 // New returns a Policy.

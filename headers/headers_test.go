@@ -114,7 +114,7 @@ func TestBrowserPolicies(t *testing.T) {
 			X-Content-Type-Options: nosniff
 			Cross-Origin-Opener-Policy: same-origin-allow-popups
 			Cross-Origin-Resource-Policy: same-site
-			Permissions-Policy: camera=(self), microphone=(self), geolocation=(self), display-capture=(self), bluetooth=(), hid=(), midi=(), serial=(), usb=()`},
+			Permissions-Policy: camera=(self), microphone=(self), geolocation=(self), display-capture=(self), hid=(), midi=(), serial=(), usb=()`},
 		{name: "sniffing cannot be allowed", answer: "X-Content-Type-Options: sniff\nX-Content-Type-Options: x", want: "X-Content-Type-Options: nosniff"},
 		{name: "a stricter referrer policy is kept", answer: "Referrer-Policy: no-referrer", want: "Referrer-Policy: no-referrer"},
 		{name: "a leaking one is not", answer: "Referrer-Policy: unsafe-url", want: strict},
