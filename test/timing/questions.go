@@ -30,8 +30,8 @@ func (w *world) questions() []*question {
 		{name: "Basic", share: 0.1, kinds: []kind{{"unknown", w.prove(unknown)}, {"known", w.prove(known)}}},
 		{name: "recover", share: 1, probe: w.probe, settle: rest, kinds: []kind{{"unknown", w.recover(unknown)}, {"known", w.recover(known)}}},
 		{name: "register", share: 1, probe: w.probe, settle: rest, kinds: []kind{
-			{"free", w.register(func(i int) string { return name("fresh", i) })},
-			{"taken", w.register(func(i int) string { return name(known, i%w.names) })},
+			{"free", w.register(func(i int) string { return name("fresh", i%w.names) })},
+			{"taken", w.register(func(i int) string { return name("place", i%w.names) })},
 		}},
 		{name: "passkey", share: 1, aside: "no page begins with a name", kinds: []kind{
 			{"unknown", w.passkey(unknown)}, {"has one", w.passkey("phone")}, {"has none", w.passkey(known)},

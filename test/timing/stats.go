@@ -55,8 +55,9 @@ type comparison struct {
 }
 
 // compare compares the times of two kinds, as they are and without the
-// longest of both together. The zero comparison: there are too few.
-func compare(a, b []time.Duration, bound float64) comparison {
+// longest of both together. Its t is that of the hypothesis that they differ
+// by no more than what is granted. The zero comparison: there are too few.
+func compare(a, b []time.Duration, bound float64, granted time.Duration) comparison {
 	all := slices.Sorted(slices.Values(slices.Concat(a, b)))
 	var c comparison
 	for _, share := range crops {
@@ -71,10 +72,15 @@ func compare(a, b []time.Duration, bound float64) comparison {
 			continue
 		}
 		diff, err, t := welch(x, y)
+		if over := math.Abs(diff) - float64(granted); over <= 0 {
+			t = 0
+		} else if err > 0 {
+			t = math.Copysign(over/err, diff)
+		}
 		if c.crop == 0 || math.Abs(t) > math.Abs(c.t) {
 			c.t, c.crop, c.diff = t, share, time.Duration(diff)
 		}
-		if see := time.Duration(bound * err); c.least == 0 || see < c.least {
+		if see := granted + time.Duration(bound*err); c.least == 0 || see < c.least {
 			c.least = see
 		}
 	}

@@ -45,7 +45,7 @@ func TestCompare(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	wrong := 0
 	for range 200 {
-		if c := compare(times(r, 2000, 15*time.Millisecond), times(r, 2000, 15*time.Millisecond), 4.5); math.Abs(c.t) > 4.5 {
+		if c := compare(times(r, 2000, 15*time.Millisecond), times(r, 2000, 15*time.Millisecond), 4.5, 0); math.Abs(c.t) > 4.5 {
 			wrong++
 		}
 	}
@@ -53,7 +53,7 @@ func TestCompare(t *testing.T) {
 		t.Errorf("%d of 200 pairs that are alike were told apart", wrong)
 	}
 	for range 20 {
-		c := compare(times(r, 2000, 15*time.Millisecond), times(r, 2000, 15*time.Millisecond-50*time.Microsecond), 4.5)
+		c := compare(times(r, 2000, 15*time.Millisecond), times(r, 2000, 15*time.Millisecond-50*time.Microsecond), 4.5, 0)
 		if c.t < 4.5 || c.diff < 20*time.Microsecond || c.diff > 80*time.Microsecond {
 			t.Errorf("50 µs among outliers of 50 ms: %+v", c)
 		}
@@ -61,13 +61,19 @@ func TestCompare(t *testing.T) {
 			t.Errorf("it says that it sees no better than %v", c.least)
 		}
 	}
-	if c := compare(times(r, 300, 15*time.Millisecond), times(r, 300, 10*time.Microsecond), 4.5); c.t < 4.5 {
+	for range 20 {
+		a, b := times(r, 2000, 15*time.Millisecond), times(r, 2000, 15*time.Millisecond-50*time.Microsecond)
+		if c := compare(a, b, 4.5, 100*time.Microsecond); math.Abs(c.t) > 4.5 {
+			t.Errorf("50 µs where 100 are granted: %+v", c)
+		}
+	}
+	if c := compare(times(r, 300, 15*time.Millisecond), times(r, 300, 10*time.Microsecond), 4.5, 0); c.t < 4.5 {
 		t.Errorf("an early return is not seen: %+v", c)
 	}
-	if c := compare(times(r, fewest-1, time.Millisecond), times(r, 1000, time.Second), 4.5); c != (comparison{}) {
+	if c := compare(times(r, fewest-1, time.Millisecond), times(r, 1000, time.Second), 4.5, 0); c != (comparison{}) {
 		t.Errorf("too few tries: %+v", c)
 	}
-	if c := compare(nil, nil, 4.5); c != (comparison{}) {
+	if c := compare(nil, nil, 4.5, 0); c != (comparison{}) {
 		t.Errorf("no tries: %+v", c)
 	}
 }
