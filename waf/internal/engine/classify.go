@@ -69,11 +69,14 @@ func asksMessage(r *rule) bool {
 // fired before it.
 func readsSeverity(r *rule) bool { return r.reads(seclang.HighestSeverity) }
 
-// reads reports whether a rule's conditions read a variable.
+// reads reports whether a rule reads a variable.
 func (r *rule) reads(v seclang.Variable) bool {
+	in := func(m macro) bool {
+		return slices.ContainsFunc(m, func(k token) bool { return k.Var == v })
+	}
 	return slices.ContainsFunc(r.links, func(l *link) bool {
-		return slices.ContainsFunc(l.targets, func(g target) bool { return g.Var == v }) ||
-			slices.ContainsFunc(l.arg, func(k token) bool { return k.Var == v })
+		return slices.ContainsFunc(l.targets, func(g target) bool { return g.Var == v }) || in(l.arg) || in(l.msg) ||
+			slices.ContainsFunc(l.sets, func(s setVar) bool { return in(s.name) || in(s.value) })
 	})
 }
 

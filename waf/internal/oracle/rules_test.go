@@ -273,6 +273,10 @@ var features = []struct{ name, rules string }{
 	{"the severity of a rule that always fires", `SecRule &TX:none "@eq 0" "id:1,phase:2,pass,severity:CRITICAL"
 		SecRule HIGHEST_SEVERITY "@le 2" "id:2,phase:2,deny,chain"
 		SecRule ARGS "@rx attack"`},
+	{"the highest severity, noted", `SecRule ARGS "@rx attack" "id:1,phase:2,pass,severity:WARNING"
+		SecRule REQUEST_COOKIES "@rx attack" "id:2,phase:2,pass,severity:CRITICAL"
+		SecAction "id:3,phase:2,pass,setvar:'tx.worst=%{HIGHEST_SEVERITY}'"
+		SecRule TX:worst "@le 2" "id:4,phase:2,deny"`},
 	{"what an action matches", `SecAction "id:1,phase:2,pass,setvar:'tx.w=%{MATCHED_VAR_NAME}'"
 		SecRule TX:w "@streq UNKNOWN" "id:2,phase:2,deny,chain"
 		SecRule ARGS "@rx attack"`},
