@@ -433,7 +433,7 @@ func TestHalfConfiguredApplications(t *testing.T) {
 		"wrong tokens":       {"identity:\n", "identity:\n  token: {lifetime: 10h}\n", "identity.token.lifetime"},
 		"wrong sessions":     {"identity:\n", "identity:\n  session: {at_most: 1000}\n", "identity.session.at_most"},
 		"wrong certificates": {"identity:\n", "identity:\n  certificates: {name: shoe}\n", "identity.certificates.name"},
-		"no authority":         {"identity:\n", "identity:\n  certificates: {}\n", "identity.certificates: needs tls.client_ca"},
+		"no authority":       {"identity:\n", "identity:\n  certificates: {}\n", "identity.certificates: needs tls.client_ca"},
 		"a route of theirs":  {"require: login}", "require: login, routes: [{path: /.well-known/openid-configuration}]}", "Merlon's own pages"},
 	} {
 		f := read(t, strings.Replace(local+strings.Replace(serving, "ISSUER", "https://localhost", 1), c.old, c.new, 1), "http://127.0.0.1:1")
