@@ -367,7 +367,9 @@ func (t *transaction) probe(r *rule, only *entry) bool {
 	t.phase = r.Phase
 	t.probing, t.visible = true, false
 	extra, from := len(t.extra), len(t.spots)
-	t.kept = append(t.kept[:0], t.extra...)
+	if extra > 0 {
+		t.kept = append(t.kept[:0], t.extra...)
+	}
 	t.matched = t.matched[:0]
 	fires := true
 	for i, l := range r.links {
@@ -385,7 +387,7 @@ func (t *transaction) probe(r *rule, only *entry) bool {
 	}
 	t.spots = t.spots[:from]
 	if extra > 0 || len(t.extra) > 0 {
-		t.extra = append(t.extra[:0], t.kept...)
+		t.extra = append(t.extra[:0], t.kept[:extra]...)
 		clear(t.places)
 	}
 	for i := len(t.undo) - 1; i >= 0; i-- {
