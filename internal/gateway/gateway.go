@@ -89,6 +89,7 @@ type route struct {
 	pool    *upstream.Pool
 	pages   bool            // Merlon's own, not the upstream's
 	access  *access.Guard   // nil if nothing is required
+	csrf    *csrf.Guard     // whose forms may be kept, also where it is off; nil if it cannot be built
 	headers *headers.Policy // nil if off
 	plain   bool            // response guards want to read what the upstream sends
 	guards  []string        // as asked, for people: "waf (monitored)"
@@ -333,6 +334,9 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 	}
 	cg, err := csrf.New(orZero(c.CSRF))
 	add("csrf", cg, err)
+	if err == nil {
+		r.csrf = cg
+	}
 	if rc := orZero(c.Require); (rc.Required() || rc.Anyone) && !b.env.replay {
 		ag, err := access.New(rc)
 		add("require", ag, err)

@@ -336,7 +336,11 @@ func (p *people) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // challenge says where a browser proves what is missing, and keeps the form
 // that it has sent until then. A program is told how it may prove it.
-func (p *people) challenge(r *merlon.Request, d merlon.Decision, need account.Strength) merlon.Decision {
+//
+// What another site's page has sent is not kept: Merlon's own page would send
+// it again, as a form of this site and with the session that SameSite had held
+// back. The csrf guard may not have been asked yet, or be off.
+func (p *people) challenge(r *merlon.Request, d merlon.Decision, rt *route) merlon.Decision {
 	if !merlon.OpensPage(r.Request) {
 		if d.Header["Www-Authenticate"] == nil {
 			d.Header = http.Header{"Www-Authenticate": p.guard.Challenges(r)}
@@ -347,7 +351,7 @@ func (p *people) challenge(r *merlon.Request, d merlon.Decision, need account.St
 	switch {
 	case r.Method == http.MethodGet || r.Method == http.MethodHead:
 		to = r.URL.RequestURI()
-	case resume.IsForm(r):
+	case resume.IsForm(r) && rt.csrf != nil && rt.csrf.Check(r).Passed():
 		t, cookie, err := p.stores.Resume.Keep(r)
 		if err == nil {
 			ticket = t
@@ -361,6 +365,10 @@ func (p *people) challenge(r *merlon.Request, d merlon.Decision, need account.St
 	case identity.SecondFactorMissing:
 		d.Location = portal.ProvePath(max(p.c.MFA.Level, account.Multi), to, ticket)
 	default:
+		need := account.None
+		if rt.access != nil {
+			need = rt.access.Strength()
+		}
 		d.Location = portal.ProvePath(need, to, ticket)
 	}
 	return d

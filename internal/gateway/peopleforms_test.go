@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/test/harness"
@@ -270,4 +271,38 @@ func TestWhatIsNotKept(t *testing.T) {
 	if got := w.browser().Do("PUT", "/orders", "a=b"); got.Header.Get("Location") != "/.merlon/login" && got.Status != 401 {
 		t.Errorf("PUT: %d %s", got.Status, got.Header.Get("Location"))
 	}
+}
+
+// Merlon's own page sends a kept form again, as one of this site and with the
+// session: what another site's page has sent must not become that.
+func TestWhatOtherSitesHaveSentIsNotKept(t *testing.T) {
+	t.Parallel()
+	elsewhere := []string{"Origin", "https://shop.localhost", "Sec-Fetch-Site", "same-site"}
+	t.Run("the csrf guard is off, and SameSite holds the session back", func(t *testing.T) {
+		t.Parallel()
+		w := settle(t, strings.Replace(forms, "OFF", "waf, csrf", 1))
+		a := w.browser().Do("POST", "/orders", "to=mallory", "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site")
+		if to := a.SentTo("/.merlon/login"); strings.Contains(to, "resume") || a.Header.Get("Set-Cookie") != "" {
+			t.Errorf("it was kept: %s %q", to, a.Header["Set-Cookie"])
+		}
+		w.browser().Do("POST", "/orders", "to=bob").SentTo("/.merlon/login?resume=")
+	})
+	t.Run("the csrf guard is not asked of who lacks a factor", func(t *testing.T) {
+		t.Parallel()
+		w := settle(t, strings.Replace(strings.Replace(forms, "OFF", "waf", 1), "identity:\n", "identity:\n  mfa: {required: [late]}\n", 1))
+		b := w.in("bob")
+		if _, err := w.Stores().Accounts.Update(t.Context(), "BOB-ID", func(a *account.Account) error {
+			a.Roles = []string{"late"}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // what was read of a session holds for a second
+		if a := b.Do("POST", "/orders", "to=mallory", elsewhere...); strings.Contains(a.Header.Get("Location"), "resume") {
+			t.Errorf("it was kept: %d %s", a.Status, a.Header.Get("Location"))
+		}
+		if to := b.Do("POST", "/orders", "to=ann").SentTo("/.merlon/prove?"); !strings.Contains(to, "resume=") {
+			t.Errorf("a form of the site's own leads to %s", to)
+		}
+	})
 }

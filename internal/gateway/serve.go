@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon"
-	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/internal/portal/resume"
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/origin"
@@ -205,11 +204,7 @@ func (e *exchange) failed(d merlon.Decision, begun bool) {
 func (e *exchange) refuse(d merlon.Decision) {
 	e.outcome.Guard = e.r.RefusedBy()
 	if p := e.g.people; p != nil && d.Effect == merlon.Challenge {
-		need := account.None
-		if e.route.access != nil {
-			need = e.route.access.Strength()
-		}
-		d = p.challenge(e.r, d, need)
+		d = p.challenge(e.r, d, e.route)
 	}
 	h := e.w.Header()
 	if e.route.headers != nil {
