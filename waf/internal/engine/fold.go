@@ -202,7 +202,7 @@ func (f *folder) missed(r *rule) {
 	for _, o := range f.e.rules {
 		skips := o.Phase == r.Phase && o.order < r.order && o.skipTo > r.order
 		o.withholds = o.withholds || skips || slices.ContainsFunc(o.links, func(l *link) bool {
-			return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.means(r) })
+			return slices.ContainsFunc(l.ctls, func(c ctl) bool { return c.means(r) && (c.removes || c.cutsInternal(r)) })
 		})
 	}
 }
@@ -416,6 +416,14 @@ func (f *folder) loosen(c *ctl) {
 func (c *ctl) cuts(g *target) bool {
 	apart := c.sel.Key != "" && c.sel.Regex == nil && g.Key != "" && g.Regex == nil && !strings.EqualFold(c.sel.Key, g.Key)
 	return c.target == g.Var && !apart
+}
+
+// cutsInternal reports whether what is removed of a rule is of what it reads
+// without any message.
+func (c *ctl) cutsInternal(r *rule) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return slices.ContainsFunc(l.targets, func(g target) bool { return internal(g.Var) && c.cuts(&g) })
+	})
 }
 
 // closed returns the rules of a set that set nothing and skip none but rules
