@@ -44,7 +44,7 @@ func (m *Manager) Begin(r *merlon.Request, p Proof) (Session, *http.Cookie, erro
 		Methods: slices.Clone(p.Methods), Level: p.level(),
 		Created: now, Issued: now, Proved: now, Raised: now, Seen: now,
 		Client: r.Client, Agent: shorten(r.UserAgent()), Rights: rightsOf(&a),
-		Issuer: p.Issuer, Subject: p.Subject, SID: p.SID,
+		Issuer: p.Issuer, Subject: p.Subject, SID: p.SID, Hint: p.hint(),
 	}
 	s.Until = now.Add(m.limits[s.Level].Absolute)
 	s.Expires = m.lasts(&s)
@@ -94,7 +94,7 @@ func (m *Manager) StepUp(r *merlon.Request, p Proof) (Session, *http.Cookie, err
 		s.Until = earlier(s.Until, now.Add(m.limits[level].Absolute))
 	}
 	if p.Issuer != "" {
-		s.Issuer, s.Subject, s.SID = p.Issuer, p.Subject, p.SID
+		s.Issuer, s.Subject, s.SID, s.Hint = p.Issuer, p.Subject, p.SID, p.hint()
 	}
 	s.Seen = now
 	return m.rotate(r, old, s, now)
@@ -192,6 +192,15 @@ func (m *Manager) EndByProvider(ctx context.Context, issuer, subject, sid string
 	return m.end(ctx, Where{Issuer: issuer, Subject: subject, SID: sid})
 }
 
+// ByProvider returns the sessions that [Manager.EndByProvider] would end.
+func (m *Manager) ByProvider(ctx context.Context, issuer, subject, sid string) ([]Session, error) {
+	list, err := m.store.Find(ctx, Where{Issuer: issuer, Subject: subject, SID: sid})
+	if err != nil {
+		return nil, &Error{Reason: Unavailable, Err: err}
+	}
+	return list, nil
+}
+
 func (m *Manager) end(ctx context.Context, w Where) (int, error) {
 	hashes, err := m.store.End(ctx, w)
 	m.live.forget(hashes)
@@ -248,6 +257,14 @@ func (p Proof) check() error {
 		return errors.New("session: a proof's level is 1, 2 or 3")
 	}
 	return nil
+}
+
+// hint is what is kept of p's.
+func (p Proof) hint() []byte {
+	if len(p.Hint) > MaxHint {
+		return nil
+	}
+	return slices.Clone(p.Hint)
 }
 
 func union(a, b []string) []string {

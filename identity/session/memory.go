@@ -242,6 +242,22 @@ func (m *Memory) remove(h Hash) {
 	sh.mu.Unlock()
 }
 
+// Find implements [Store].
+func (m *Memory) Find(_ context.Context, w Where) ([]Session, error) {
+	var list []Session
+	for i := range m.hashes {
+		sh := &m.hashes[i]
+		sh.mu.RLock()
+		for _, s := range sh.sessions {
+			if w.Match(&s) && !s.Retired {
+				list = append(list, s)
+			}
+		}
+		sh.mu.RUnlock()
+	}
+	return list, nil
+}
+
 // List implements [Store].
 func (m *Memory) List(_ context.Context, account string, now time.Time) ([]Session, error) {
 	a := m.account(account)

@@ -142,6 +142,8 @@ type Proof struct {
 	Issuer  string
 	Subject string
 	SID     string
+	// Hint is for the session's; one of more than [MaxHint] bytes is left out.
+	Hint []byte
 }
 
 // level returns the assurance that p gives by itself.

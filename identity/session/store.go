@@ -60,7 +60,13 @@ type Session struct {
 	Issuer  string `json:"issuer,omitempty"`
 	Subject string `json:"subject,omitempty"` // the provider's "sub"
 	SID     string `json:"sid,omitempty"`     // the provider's "sid"; empty if it gave none
+	// Hint is what the provider is shown when its session is to end as well: its
+	// ID token, sealed by who began this session. No browser has it.
+	Hint []byte `json:"hint,omitempty"`
 }
+
+// MaxHint is how many bytes a session's Hint may have.
+const MaxHint = 4 << 10
 
 // Fresh reports whether a person has proved to be the account within d before
 // now. What was proved in the future was not.
@@ -121,6 +127,9 @@ type Store interface {
 	// End removes what w selects, the retired among them, and returns their
 	// hashes. To find none is no error.
 	End(ctx context.Context, w Where) ([]Hash, error)
+	// Find returns the sessions that w selects and that are not retired, in no
+	// order. Some of them may have expired.
+	Find(ctx context.Context, w Where) ([]Session, error)
 	// List returns an account's sessions that are not retired and expire after
 	// now, the newest by Created first.
 	List(ctx context.Context, account string, now time.Time) ([]Session, error)

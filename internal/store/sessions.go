@@ -21,16 +21,19 @@ func (db *DB) Sessions() *Sessions { return &Sessions{db} }
 var sessionWords = words{notFound: session.ErrNotFound}
 
 const sessionColumns = "hash, id, account, site, methods, level, created, issued, proved, raised, " +
-	"seen, until, expires, client, agent, rights, retired, issuer, subject, sid"
+	"seen, until, expires, client, agent, rights, retired, issuer, subject, sid, hint"
 
 func scanSession(row scanner) (session.Session, error) {
 	var s session.Session
 	err := row.Scan((*hashBytes)(&s.Hash), &s.ID, &s.Account, &s.Site, texts{&s.Methods}, &s.Level,
 		nanos{&s.Created}, nanos{&s.Issued}, nanos{&s.Proved}, nanos{&s.Raised},
 		nanos{&s.Seen}, nanos{&s.Until}, nanos{&s.Expires}, address{&s.Client}, &s.Agent, &s.Rights,
-		&s.Retired, &s.Issuer, &s.Subject, &s.SID)
+		&s.Retired, &s.Issuer, &s.Subject, &s.SID, &s.Hint)
 	if err != nil {
 		return session.Session{}, sessionWords.tell(err)
+	}
+	if len(s.Hint) == 0 {
+		s.Hint = nil
 	}
 	return s, nil
 }
@@ -55,10 +58,10 @@ func scanHash(row scanner) (session.Hash, error) {
 }
 
 func insertSession(ctx context.Context, t tx, s session.Session) error {
-	_, err := t.exec(ctx, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err := t.exec(ctx, "INSERT INTO sessions ("+sessionColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		s.Hash[:], s.ID, s.Account, s.Site, texts{&s.Methods}, s.Level,
 		at(s.Created), at(s.Issued), at(s.Proved), at(s.Raised), at(s.Seen), at(s.Until), at(s.Expires),
-		address{&s.Client}, clean(s.Agent), s.Rights, s.Retired, s.Issuer, s.Subject, s.SID)
+		address{&s.Client}, clean(s.Agent), s.Rights, s.Retired, s.Issuer, s.Subject, s.SID, s.Hint)
 	return err
 }
 
@@ -135,13 +138,12 @@ func (s *Sessions) Rotate(ctx context.Context, old session.Hash, grace time.Time
 	return sessionWords.tell(err)
 }
 
-// End removes what w selects.
-func (s *Sessions) End(ctx context.Context, w session.Where) (ended []session.Hash, err error) {
+// selected returns what w selects; ok is false if that is nothing.
+func selected(w session.Where) (that string, args []any, ok bool) {
 	if w.Account == "" && (w.Issuer == "" || w.Subject == "" && w.SID == "") {
-		return nil, nil
+		return "", nil, false
 	}
 	var where []string
-	var args []any
 	and := func(is, value string) {
 		if value != "" {
 			where, args = append(where, is), append(args, value)
@@ -156,7 +158,25 @@ func (s *Sessions) End(ctx context.Context, w session.Where) (ended []session.Ha
 	if w.Issuer != "" {
 		where = append(where, "issuer <> ''") // what the index is for
 	}
-	that := " FROM sessions WHERE " + strings.Join(where, " AND ")
+	return " FROM sessions WHERE " + strings.Join(where, " AND "), args, true
+}
+
+// Find returns what w selects.
+func (s *Sessions) Find(ctx context.Context, w session.Where) ([]session.Session, error) {
+	that, args, ok := selected(w)
+	if !ok {
+		return nil, nil
+	}
+	rows, err := s.db.rows(ctx, "SELECT "+sessionColumns+that+" AND NOT retired", args...)
+	return all(rows, err, scanSession)
+}
+
+// End removes what w selects.
+func (s *Sessions) End(ctx context.Context, w session.Where) (ended []session.Hash, err error) {
+	that, args, ok := selected(w)
+	if !ok {
+		return nil, nil
+	}
 	err = s.db.within(ctx, func(t tx) error {
 		accounts := []string{w.Account}
 		if w.Account == "" && s.db.postgres {

@@ -113,6 +113,7 @@ func TestWatch(t *testing.T, open Open) {
 func whatIsPutIsGot(t *testing.T, one, other session.Store) {
 	full := New("account {with} strange: *?[x] \"signs\"", now())
 	full.Issuer, full.Subject, full.SID = "https://idp.example/", "{sub}", "sid:1"
+	full.Hint = bytes.Repeat([]byte{0, 0xff, '"'}, session.MaxHint/3)
 	plain := session.Session{
 		Hash: New("", now()).Hash, ID: rand.Text(), Account: "bob", Methods: []string{"passkey"}, Level: 3,
 		Created: now(), Issued: now(), Proved: now(), Raised: now(), Seen: now(), Until: now().Add(time.Hour), Expires: now().Add(time.Hour),
@@ -370,6 +371,10 @@ func ending(t *testing.T, one, other session.Store) {
 			has(t, one, s)
 			want = append(want, s.Hash)
 		}
+		found, err := other.Find(t.Context(), c.where)
+		if err != nil || len(found) != len(want) || len(found) > 0 && found[0].Hash != want[0] {
+			t.Errorf("Find(%+v) found %d, want %d: %v", c.where, len(found), len(want), err)
+		}
 		if got := end(t, other, c.where); !slices.Equal(got, want) {
 			t.Errorf("End(%+v) ended %d, want %d", c.where, len(got), len(want))
 		}
@@ -380,6 +385,9 @@ func ending(t *testing.T, one, other session.Store) {
 
 	// Of two accounts that one provider session stands for, both end.
 	c1, c2 := make("ann", "https://c", "1", "z"), make("bob", "https://c", "2", "z")
+	if got, err := one.Find(t.Context(), session.Where{Issuer: "https://c", SID: "z"}); err != nil || len(got) != 2 {
+		t.Errorf("%d found, want 2: %v", len(got), err)
+	}
 	if got := end(t, one, session.Where{Issuer: "https://c", SID: "z"}); len(got) != 2 {
 		t.Errorf("%d ended, want 2", len(got))
 	}

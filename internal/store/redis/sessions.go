@@ -242,19 +242,24 @@ func found(r rueidis.RedisResult) error {
 	return err
 }
 
-// End implements [session.Store].
-func (s *Sessions) End(ctx context.Context, w session.Where) ([]session.Hash, error) {
-	var tags []string
+// accounts returns the tags of the accounts that may have what w selects.
+func (s *Sessions) accounts(ctx context.Context, w session.Where) ([]string, error) {
 	switch {
 	case w.Account != "":
-		tags = []string{digest(w.Account)}
+		return []string{digest(w.Account)}, nil
 	case w.Issuer != "" && (w.SID != "" || w.Subject != ""):
 		// Either set has every account that is meant.
 		key := providerKeys(w.Issuer, w.Subject, w.SID)[0]
-		var err error
-		if tags, err = s.c.Do(ctx, s.c.B().Smembers().Key(key).Build()).AsStrSlice(); err != nil {
-			return nil, err
-		}
+		return s.c.Do(ctx, s.c.B().Smembers().Key(key).Build()).AsStrSlice()
+	}
+	return nil, nil
+}
+
+// End implements [session.Store].
+func (s *Sessions) End(ctx context.Context, w session.Where) ([]session.Hash, error) {
+	tags, err := s.accounts(ctx, w)
+	if err != nil {
+		return nil, err
 	}
 	var ended []session.Hash
 	var errs []error
@@ -289,9 +294,43 @@ func parseHashes(texts []string) ([]session.Hash, error) {
 	return list, nil
 }
 
+// Find implements [session.Store].
+func (s *Sessions) Find(ctx context.Context, w session.Where) ([]session.Session, error) {
+	tags, err := s.accounts(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	var list []session.Session
+	for _, tag := range tags {
+		of, err := s.all(ctx, tag)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range of {
+			if w.Match(&n) && !n.Retired {
+				list = append(list, n)
+			}
+		}
+	}
+	return list, nil
+}
+
 // List implements [session.Store].
 func (s *Sessions) List(ctx context.Context, account string, now time.Time) ([]session.Session, error) {
-	all, err := s.c.Do(ctx, s.c.B().Hgetall().Key(accountKey(digest(account))).Build()).AsStrMap()
+	of, err := s.all(ctx, digest(account))
+	if err != nil {
+		return nil, err
+	}
+	list := slices.DeleteFunc(of, func(n session.Session) bool {
+		return n.Account != account || n.Retired || !n.Expires.After(now)
+	})
+	slices.SortFunc(list, func(a, b session.Session) int { return b.Created.Compare(a.Created) })
+	return list, nil
+}
+
+// all returns every session of an account.
+func (s *Sessions) all(ctx context.Context, tag string) ([]session.Session, error) {
+	all, err := s.c.Do(ctx, s.c.B().Hgetall().Key(accountKey(tag)).Build()).AsStrMap()
 	if err != nil {
 		return nil, err
 	}
@@ -304,11 +343,8 @@ func (s *Sessions) List(ctx context.Context, account string, now time.Time) ([]s
 		if err != nil {
 			return nil, err
 		}
-		if n.Account == account && !n.Retired && n.Expires.After(now) {
-			list = append(list, n)
-		}
+		list = append(list, n)
 	}
-	slices.SortFunc(list, func(a, b session.Session) int { return b.Created.Compare(a.Created) })
 	return list, nil
 }
 
