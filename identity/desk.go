@@ -45,9 +45,9 @@ type Env struct {
 	Throttle *attempts.Throttle
 	Letters  Letters     // nil: nobody is written to, and links cannot be asked for
 	Event    func(Event) // told what happened, for the event log; may be nil
-	// Revoke ends the tokens that hang on a session of an account, or all of
-	// the account's if session is empty: the refresh tokens of applications
-	// must not outlive a log-out. It may be nil.
+	// Revoke ends what hangs on a session of an account, or on all of them if
+	// session is empty: tokens, and what applications were allowed, which must
+	// not outlive a log-out. It may be nil.
 	Revoke func(ctx context.Context, account, session string) error
 	// Mapped says, by the provider's name, which of our groups and roles its
 	// mapping can give. Who loses them there loses them here at the next

@@ -308,6 +308,9 @@ func (d *Desk) finish(v Visit, p *pending, a account.Account) (Step, error) {
 		return Step{State: Wrong}, nil
 	}
 	proof := session.Proof{Account: a.ID, Methods: p.Methods, Issuer: p.Issuer, Subject: p.Subject, SID: p.SID}
+	if p.IDToken != "" {
+		proof.Hint = d.box.Seal([]byte(p.IDToken), hintPlace+a.ID)
+	}
 	begin := d.env.Sessions.Begin
 	if p.Purpose == toStepUp {
 		begin = d.env.Sessions.StepUp

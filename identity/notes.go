@@ -71,6 +71,10 @@ const (
 	// here. Its owner must sign in and link it, or the provider be allowed to
 	// make accounts.
 	ProviderUnlinked merlon.Reason = "provider-account-unlinked"
+	// DisplayChanged: somebody chose another name for pages to call them by.
+	DisplayChanged merlon.Reason = "display-name-changed"
+	// DevicesForgotten: somebody made no browser known to be theirs any longer.
+	DevicesForgotten merlon.Reason = "devices-forgotten"
 	// EmailConfirmed: a new address was confirmed.
 	EmailConfirmed merlon.Reason = "email-confirmed"
 	// Recovered: a password was set by a link.

@@ -43,13 +43,19 @@ type pending struct {
 	Issuer  string `json:"i,omitempty"` // the identity provider
 	Subject string `json:"u,omitempty"`
 	SID     string `json:"d,omitempty"`
+	IDToken string `json:"k,omitempty"` // for the end of the session there
 }
 
 // pendingLife is how long a log-in may take; NIST SP 800-63B-4 gives ten
 // minutes to what is out of band.
 const pendingLife = 10 * time.Minute
 
-const maxPending = 4096
+// maxPending holds a pending with the longest ID token that is carried.
+const maxPending = 8 << 10
+
+// maxIDToken is how long an ID token may be that is kept; providers that write
+// longer ones ask whoever logs out.
+const maxIDToken = 3 << 10
 
 // epoch changes with everything that must end what is pending: the password,
 // and what ends sessions. So a new password can be set once by one pending.

@@ -146,6 +146,43 @@ func (d *Desk) ConfirmEmail(v Visit, secret string) (Step, error) {
 	return Step{State: Done, Name: called(a), Account: a.ID}, nil
 }
 
+// SetDisplay changes what pages and letters call who is signed in; an empty
+// name takes it away. It becomes one short line. Done, Prove or Anonymous.
+func (d *Desk) SetDisplay(v Visit, display string) (Step, error) {
+	me, step, err := d.fresh(v)
+	if step.State != "" || err != nil {
+		return step, err
+	}
+	display = oneLine(display)
+	a, err := d.env.Accounts.Update(v.Context(), me.account.ID, func(a *account.Account) error {
+		a.Display = display
+		return nil
+	})
+	if err != nil {
+		return Step{}, err
+	}
+	d.env.Sessions.Forget(a.ID) // the very next page has the new name
+	d.event(v, Event{Name: UserUpdated, Reason: DisplayChanged, Account: a.ID, User: a.Name, Detail: display})
+	return Step{State: Done, Name: called(a), Account: a.ID}, nil
+}
+
+// ForgetDevices makes no browser known any longer to who is signed in, this
+// one included: the next log-in from each is told of by a letter, and has to
+// wait as a stranger's while somebody guesses. No session ends. Done, Prove or
+// Anonymous.
+func (d *Desk) ForgetDevices(v Visit) (Step, error) {
+	me, step, err := d.fresh(v)
+	if step.State != "" || err != nil {
+		return step, err
+	}
+	a := me.account
+	if err := d.env.Accounts.ForgetDevices(v.Context(), a.ID); err != nil {
+		return Step{}, err
+	}
+	d.event(v, Event{Name: UserUpdated, Reason: DevicesForgotten, Account: a.ID, User: a.Name})
+	return Step{State: Done, Name: called(a), Account: a.ID}, nil
+}
+
 // RemoveFactor removes a factor of who is signed in. All other sessions end.
 // Done, LastFactor, Stale (there is no such factor), Prove or Anonymous.
 func (d *Desk) RemoveFactor(v Visit, id string) (Step, error) {
@@ -232,6 +269,23 @@ func (d *Desk) LogOut(v Visit) (Step, error) {
 		}
 		d.event(v, Event{Name: SessionExpired, Account: v.Identity.Subject, User: v.Identity.Name, Detail: "logged out"})
 	}
+	return Step{State: Done}, nil
+}
+
+// LogOutEverywhere ends all sessions of who is signed in, and all that
+// applications were allowed in them, offline access included. Done.
+func (d *Desk) LogOutEverywhere(v Visit) (Step, error) {
+	a, _, err := d.me(v)
+	if errors.Is(err, account.ErrNotFound) {
+		return d.LogOut(v)
+	} else if err != nil {
+		return Step{}, err
+	}
+	if err := d.endOthers(v.Context(), a.ID, ""); err != nil {
+		return Step{}, err
+	}
+	session.Clear(v.Header)
+	d.event(v, Event{Name: SessionExpired, Account: a.ID, User: a.Name, Detail: "logged out everywhere"})
 	return Step{State: Done}, nil
 }
 

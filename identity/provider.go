@@ -46,7 +46,10 @@ func (d *Desk) Provider(v Visit, pend string, proof oidc.Proof) (Step, error) {
 	if a, err = d.mapped(v, a, proof); err != nil {
 		return Step{}, err
 	}
-	p.Issuer, p.Subject, p.SID = proof.Issuer, proof.Subject, proof.SID
+	p.Issuer, p.Subject, p.SID, p.IDToken = proof.Issuer, proof.Subject, proof.SID, ""
+	if raw := proof.IDToken.Reveal(); len(raw) <= maxIDToken {
+		p.IDToken = raw
+	}
 	p.Methods = append(p.Methods, method)
 	for _, m := range proof.Methods {
 		if !slices.Contains(p.Methods, m) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/password"
+	"github.com/merlon-dev/merlon/identity/provider"
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/token"
 	"github.com/merlon-dev/merlon/internal/config"
@@ -226,12 +227,13 @@ func (o *office) each(ctx context.Context, filter string, do func(account.Accoun
 // tokenLife is at least as long as any token of ours holds.
 const tokenLife = 2 * time.Hour
 
-// signOut ends an account's sessions and tokens, and returns how many sessions
-// those were.
+// signOut ends an account's sessions and tokens, and what applications were
+// allowed, and returns how many sessions those were.
 func (o *office) signOut(ctx context.Context, id string) (int, error) {
 	ended, err := o.sessions.End(ctx, session.Where{Account: id})
 	now := time.Now().Truncate(time.Second)
-	return len(ended), errors.Join(err,
+	_, gerr := provider.EndGrants(ctx, o.db.Grants(), id, "", now)
+	return len(ended), errors.Join(err, gerr,
 		o.db.Tokens().Revoke(ctx, token.Revocation{Kind: token.OfSubject, ID: id, Before: now, Expires: now.Add(tokenLife)}, now),
 		o.db.Tokens().RevokeFamilies(ctx, id, ""))
 }

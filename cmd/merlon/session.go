@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/provider"
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/token"
 )
@@ -164,7 +165,8 @@ func (o *office) endSessions(ctx context.Context, a account.Account, id string) 
 		return 0, err
 	}
 	now := time.Now().Truncate(time.Second)
-	return 1, errors.Join(
+	_, gerr := provider.EndGrants(ctx, o.db.Grants(), a.ID, id, now)
+	return 1, errors.Join(gerr,
 		o.db.Tokens().Revoke(ctx, token.Revocation{Kind: token.OfSession, ID: id, Expires: now.Add(tokenLife)}, now),
 		o.db.Tokens().RevokeFamilies(ctx, "", id))
 }

@@ -207,7 +207,7 @@ func TestEndSessionURL(t *testing.T) {
 func TestSettings(t *testing.T) {
 	l := newLiar(t)
 	good := settings(t, "corp", l.srv)
-	if rp := party(t, good); len(rp.Providers()) != 1 || rp.Providers()[0] != (oidc.Button{Name: "corp", Label: "corp"}) {
+	if rp := party(t, good); len(rp.Providers()) != 1 || rp.Providers()[0] != (oidc.Button{Name: "corp", Label: "corp", Issuer: good.Issuer}) {
 		t.Errorf("%v", rp.Providers())
 	}
 	for _, c := range []struct {

@@ -206,7 +206,7 @@ type RelyingParty struct {
 }
 
 // A Button is what the log-in page shows of a provider.
-type Button struct{ Name, Label string }
+type Button struct{ Name, Label, Issuer string }
 
 // CallbackPath is where a provider sends people back to, on every host.
 func CallbackPath(provider string) string { return "/.merlon/oidc/callback/" + provider }
@@ -237,7 +237,7 @@ func New(c Config, key secrets.Key, seen Seen) (*RelyingParty, error) {
 		p.now = func() time.Time { return rp.now() }
 		p.keys.now = p.now
 		rp.providers[p.Name] = p
-		rp.order = append(rp.order, Button{p.Name, p.Label})
+		rp.order = append(rp.order, Button{p.Name, p.Label, p.Issuer})
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)

@@ -164,19 +164,10 @@ func (p *Provider) goOn(w http.ResponseWriter, r *http.Request, target string) {
 // session ends by somebody's will, wherever that happens; twice does no harm.
 // Applications are told in the background, see [Provider.Wait].
 func (p *Provider) LoggedOut(ctx context.Context, subject, session string) error {
-	gs, err := p.Store.Grants(ctx, subject, p.now())
-	if err != nil {
-		return err
-	}
-	var errs []error
+	gs, err := EndGrants(ctx, p.Store, subject, session, p.now())
+	errs := []error{err}
 	told := make(map[[2]string]bool)
 	for _, g := range gs {
-		if session != "" && g.Session != session {
-			continue
-		}
-		if !g.Offline || session == "" {
-			errs = append(errs, p.Store.EndGrant(ctx, g.ID))
-		}
 		c := p.clients[g.Client]
 		if c == nil || c.BackchannelLogout == "" || told[[2]string{g.Client, g.Session}] {
 			continue
@@ -190,6 +181,28 @@ func (p *Provider) LoggedOut(ctx context.Context, subject, session string) error
 		p.sending.Go(func() { p.send(context.WithoutCancel(ctx), c, token) })
 	}
 	return errors.Join(errs...)
+}
+
+// EndGrants does in a store what [Provider.LoggedOut] does, for who works on it
+// beside a running Provider, and returns the grants that the end was about.
+// Applications are not told; they notice when their tokens run out.
+func EndGrants(ctx context.Context, s Store, subject, session string, now time.Time) ([]Grant, error) {
+	all, err := s.Grants(ctx, subject, now)
+	if err != nil {
+		return nil, err
+	}
+	var about []Grant
+	var errs []error
+	for _, g := range all {
+		if session != "" && g.Session != session {
+			continue
+		}
+		about = append(about, g)
+		if !g.Offline || session == "" {
+			errs = append(errs, s.EndGrant(ctx, g.ID))
+		}
+	}
+	return about, errors.Join(errs...)
 }
 
 // logoutToken makes a log-out token (OpenID Connect Back-Channel Logout 1.0, 2.4).

@@ -180,6 +180,10 @@ type Deps struct {
 	// session that has proved less gets no code, and no new tokens. Nil: a
 	// client's own strength counts only.
 	Required func(*merlon.Identity) account.Strength
+	// Holds reports whether a subject's session still holds. What was granted
+	// in it without offline_access ends with it, however it ended. Nil: it ends
+	// by [Provider.LoggedOut] only.
+	Holds func(ctx context.Context, subject, session string) (bool, error)
 	// Throttle may be nil: secrets are too long to be guessed.
 	Throttle Throttle
 	// HTTP is what log-out tokens are sent by. Nil: one that verifies

@@ -1,6 +1,8 @@
 package provider_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -269,4 +271,42 @@ func FuzzAuthorize(f *testing.F) {
 			t.Errorf("answer %v", q)
 		}
 	})
+}
+
+// trap 49, 56: whatever ended a session, nothing more is made of what was
+// granted in it, and offline access only begins while it holds.
+func TestGrantsEndWithTheirSession(t *testing.T) {
+	for _, c := range []struct {
+		scope string
+		ok    bool
+	}{{"openid", false}, {"openid offline_access", true}} {
+		t.Run(c.scope, func(t *testing.T) {
+			over, fail := false, error(nil)
+			w := newWorld(t, func(_ *provider.Config, d *provider.Deps) {
+				d.Holds = func(_ context.Context, subject, session string) (bool, error) {
+					return subject == "ANN" && session != "" && !over, fail
+				}
+			})
+			v := w.tokens(t, c.scope)
+			fail = errors.New("the store is down")
+			if !c.ok {
+				if res, _ := w.post(t, provider.Token, "wiki", secretWiki, refresh(v)); res.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("while nobody can tell: %s", res.Status)
+				}
+			}
+			fail = nil
+			code := w.code(t, c.scope)
+			over = true
+			if res, _ := w.post(t, provider.Token, "wiki", secretWiki, exchange(code)); res.StatusCode != http.StatusBadRequest {
+				t.Errorf("a code of a session that is over: %s", res.Status)
+			}
+			if res, e := w.post(t, provider.Token, "wiki", secretWiki, refresh(v)); (res.StatusCode == http.StatusOK) != c.ok {
+				t.Errorf("%s: %v", res.Status, e)
+			}
+			over = false
+			if res, _ := w.post(t, provider.Token, "wiki", secretWiki, refresh(v)); res.StatusCode == http.StatusOK {
+				t.Error("what was refused, or used, is good again")
+			}
+		})
+	}
 }

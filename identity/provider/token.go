@@ -109,7 +109,7 @@ func (p *Provider) tokenForCode(w http.ResponseWriter, r *http.Request, c *clien
 		p.refuseGrant(w, r, code.Grant)
 		return
 	}
-	g, u, ok := p.live(w, r, c, code.Grant)
+	g, u, ok := p.live(w, r, c, code.Grant, true)
 	if !ok {
 		return
 	}
@@ -165,7 +165,7 @@ func (p *Provider) tokenForRefresh(w http.ResponseWriter, r *http.Request, c *cl
 		}
 		scopes = asked
 	}
-	g, u, ok := p.live(w, r, c, rt.Grant)
+	g, u, ok := p.live(w, r, c, rt.Grant, false)
 	if !ok {
 		return
 	}
@@ -227,9 +227,9 @@ func aboutPeople(scope string) bool {
 
 // live returns a grant that holds and the person behind it, or writes that
 // there is none. What policy asks of them now counts, not what it did when they
-// logged in.
-func (p *Provider) live(w http.ResponseWriter, r *http.Request, c *client, grant string) (Grant, User, bool) {
-	g, u, err := p.person(r.Context(), c, grant)
+// logged in. What begins needs its session also for offline access.
+func (p *Provider) live(w http.ResponseWriter, r *http.Request, c *client, grant string, begins bool) (Grant, User, bool) {
+	g, u, err := p.person(r.Context(), c, grant, begins)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		p.refuseGrant(w, r, grant)
@@ -239,10 +239,18 @@ func (p *Provider) live(w http.ResponseWriter, r *http.Request, c *client, grant
 	return g, u, err == nil
 }
 
-func (p *Provider) person(ctx context.Context, c *client, grant string) (Grant, User, error) {
+func (p *Provider) person(ctx context.Context, c *client, grant string, begins bool) (Grant, User, error) {
 	g, err := p.Store.Grant(ctx, grant, p.now())
 	if err != nil {
 		return Grant{}, User{}, err
+	}
+	// trap 49, 56: nothing is made of a session that is over.
+	if p.Holds != nil && g.Session != "" && (begins || !g.Offline) {
+		if ok, err := p.Holds(ctx, g.Subject, g.Session); err != nil {
+			return Grant{}, User{}, err
+		} else if !ok {
+			return Grant{}, User{}, ErrNotFound
+		}
 	}
 	u, err := p.Users.User(ctx, g.Subject, g.AuthTime)
 	if err != nil {

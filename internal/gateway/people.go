@@ -214,7 +214,7 @@ func (b *peopleBuilder) pages() {
 	}
 	p.server, err = provider.New(c.Server, provider.Deps{
 		Store: p.stores.Grants, Signer: signatures, JWKS: jwksPath, Users: provider.Accounts(p.stores.Accounts),
-		Pages: p.portal.Pages(), Key: p.stores.Key, Required: p.guard.Required,
+		Pages: p.portal.Pages(), Key: p.stores.Key, Required: p.guard.Required, Holds: p.sessions.Holds,
 		Failed: func(client string, err error) {
 			b.env.Log.Warn("an application could not be told of a log-out", "client", client, "error", err)
 		},
@@ -223,15 +223,21 @@ func (b *peopleBuilder) pages() {
 	p.portal.SetProvider(p.server)
 }
 
-// revoke ends the tokens of a session, or all of an account's.
+// revoke ends the tokens of a session, or all of an account's, and what
+// applications were allowed, who are told.
 func (p *people) revoke(ctx context.Context, account, session string) error {
+	var errs []error
 	switch {
 	case p.tokens == nil:
-		return nil
 	case session != "":
-		return p.tokens.RevokeSession(ctx, session)
+		errs = append(errs, p.tokens.RevokeSession(ctx, session))
+	default:
+		errs = append(errs, p.tokens.RevokeSubject(ctx, account))
 	}
-	return p.tokens.RevokeSubject(ctx, account)
+	if p.server != nil {
+		errs = append(errs, p.server.LoggedOut(ctx, account, session))
+	}
+	return errors.Join(errs...)
 }
 
 // mapped says which of our groups and roles each provider gives.
