@@ -47,7 +47,7 @@ func (f *Factors) BeginLogIn(ctx context.Context, origin, name, accountID string
 		}
 		who = whoIs(accountID) // of which nobody's is none
 	}
-	return f.ask(ctx, s, s.place("log-in", ""), offer, protocol.VerificationRequired, who)
+	return f.ask(s, s.place("log-in", ""), offer, protocol.VerificationRequired, who)
 }
 
 // BeginSecond asks for one of the account's passkeys and security keys beside
@@ -72,7 +72,7 @@ func (f *Factors) BeginSecond(ctx context.Context, origin, accountID string) (Ce
 			verify = protocol.VerificationPreferred
 		}
 	}
-	return f.ask(ctx, s, s.place("second", accountID), descriptors(have, true), verify, whoIs(accountID))
+	return f.ask(s, s.place("second", accountID), descriptors(have, true), verify, whoIs(accountID))
 }
 
 // whoIs names an account in tickets, as long as any other.
@@ -81,7 +81,7 @@ func whoIs(accountID string) []byte {
 	return h[:]
 }
 
-func (f *Factors) ask(ctx context.Context, s site, place string, offer []protocol.CredentialDescriptor, verify protocol.UserVerificationRequirement, who []byte) (Ceremony, error) {
+func (f *Factors) ask(s site, place string, offer []protocol.CredentialDescriptor, verify protocol.UserVerificationRequirement, who []byte) (Ceremony, error) {
 	rp, err := f.relyingParty(s)
 	if err != nil {
 		return Ceremony{}, err
@@ -95,7 +95,7 @@ func (f *Factors) ask(ctx context.Context, s site, place string, offer []protoco
 	if err != nil {
 		return Ceremony{}, err
 	}
-	return f.begin(ctx, place, session.Challenge, who, options)
+	return f.begin(place, session.Challenge, who, options)
 }
 
 // A Proof is whom a passkey or security key has proved, and how.

@@ -79,17 +79,9 @@ func (m *memory) UseFactor(_ context.Context, id string, before, counter int64, 
 func (m *memory) AddLink(_ context.Context, l account.Link) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if _, ok := m.links[string(l.Hash)]; ok {
+		return account.ErrTaken
+	}
 	m.links[string(l.Hash)] = l
 	return nil
-}
-
-func (m *memory) TakeLink(_ context.Context, purpose string, hash []byte, now time.Time) (account.Link, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l, ok := m.links[string(hash)]
-	if !ok || l.Purpose != purpose || !now.Before(l.Expires) {
-		return account.Link{}, account.ErrNotFound
-	}
-	delete(m.links, string(hash))
-	return l, nil
 }

@@ -76,7 +76,7 @@ func (f *Factors) BeginRegister(ctx context.Context, origin string, a account.Ac
 	if err != nil {
 		return Ceremony{}, err
 	}
-	return f.begin(ctx, s.place("register "+kind, a.ID), session.Challenge, nil, creation)
+	return f.begin(s.place("register "+kind, a.ID), session.Challenge, nil, creation)
 }
 
 func selection(kind string) (protocol.AuthenticatorSelection, error) {
@@ -102,16 +102,13 @@ func (s site) place(purpose, accountID string) string {
 }
 
 // begin seals a challenge into a ticket and remembers that it was not used.
-func (f *Factors) begin(ctx context.Context, place, challenge string, who []byte, options any) (Ceremony, error) {
+func (f *Factors) begin(place, challenge string, who []byte, options any) (Ceremony, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(challenge)
 	if err != nil || len(raw) != challengeSize {
 		return Ceremony{}, fmt.Errorf("the challenge has %d bytes, %w", len(raw), err)
 	}
 	text, err := json.Marshal(options)
 	if err != nil {
-		return Ceremony{}, err
-	}
-	if err := f.remember(ctx, raw); err != nil {
 		return Ceremony{}, err
 	}
 	return Ceremony{

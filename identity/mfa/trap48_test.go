@@ -256,6 +256,18 @@ func TestTrap48Once(t *testing.T) {
 		p, err = w.FinishLogIn(t.Context(), shop, c.Ticket, d.get(t, c))
 		refused(t, p, err, account.ErrUsed)
 	})
+	t.Run("who only asks leaves nothing behind", func(t *testing.T) {
+		m := newMemory()
+		f := open(t, mfa.Config{}, m, strings.Repeat("k", 32))
+		for range 100 {
+			if _, err := f.BeginLogIn(t.Context(), shop, "", ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(m.links) > 0 {
+			t.Errorf("the store holds %d challenges that nobody has answered", len(m.links))
+		}
+	})
 	t.Run("trap 48: an answer that made a passkey makes no second", func(t *testing.T) {
 		w := newWorld(t, mfa.Config{})
 		d := newDevice(shop)
