@@ -68,47 +68,51 @@ func (p *people) serveToken(w http.ResponseWriter, r *merlon.Request) {
 // errNobody: neither the refresh secret nor the session is good for a token.
 var errNobody = errors.New("nobody has signed in with this browser")
 
-// grant returns whose token it is to be, and the next refresh secret.
+// grant returns whose token it is to be, and the next refresh secret. The
+// secret is good only beside the session that it hangs on, and for as much as
+// that may have here and now: what site, address and login rules hold a session
+// to, and what policy asks of its owner, must not be passed by on the cookie
+// next to it.
 func (p *people) grant(r *merlon.Request) (token.Grant, token.Refresh, error) {
-	var fail error
+	s, err := p.mayHaveTokens(r)
+	if err != nil {
+		return token.Grant{}, token.Refresh{}, err
+	}
 	if c, err := r.Cookie(refreshCookie); err == nil && c.Value != "" {
 		g, next, err := p.tokens.UseRefresh(r.Context(), c.Value, refreshClient)
 		if err == nil {
-			holds, err := p.sessions.Holds(r.Context(), g.Subject, g.Session)
+			if g.Session != s.ID || g.Subject != s.Account {
+				err = p.tokens.RevokeSession(r.Context(), g.Session)
+			} else if account.StrengthOf(g.Methods) >= p.guard.Required(r.Identity) {
+				return g, next, nil
+			} // else the session has proved more since
 			if err != nil {
 				return token.Grant{}, token.Refresh{}, err
 			}
-			if holds {
-				return g, next, nil
-			}
-			fail = p.tokens.RevokeSession(r.Context(), g.Session)
 		} else if e, ok := errors.AsType[*token.Error](err); !ok || e.Why == token.RefreshReused {
 			return token.Grant{}, token.Refresh{}, err
 		}
 	}
-	if fail != nil {
-		return token.Grant{}, token.Refresh{}, fail
-	}
-	return p.begin(r)
-}
-
-// begin starts a family of refresh secrets for the session of r's cookie.
-// What else may prove who asks is for programs: an access token, above all,
-// must not become something that lasts longer.
-func (p *people) begin(r *merlon.Request) (token.Grant, token.Refresh, error) {
-	s, err := p.sessions.Current(r)
-	if e, ok := errors.AsType[*session.Error](err); errors.Is(err, merlon.ErrNoProof) || ok && e.Reason != session.Unavailable {
-		return token.Grant{}, token.Refresh{}, errNobody
-	} else if err != nil {
-		return token.Grant{}, token.Refresh{}, err
-	}
-	id := r.Identity // what login rules do not let in has none
-	if id == nil || id.Subject != s.Account || account.StrengthOf(s.Methods) < p.guard.Required(id) {
-		return token.Grant{}, token.Refresh{}, errNobody
-	}
 	g := token.Grant{Subject: s.Account, Client: refreshClient, Session: s.ID, Methods: s.Methods, AuthTime: s.Proved}
 	next, err := p.tokens.StartRefresh(r.Context(), g)
 	return g, next, err
+}
+
+// mayHaveTokens returns the session of r's cookie, if it lets r in here. What
+// else may prove who asks is for programs: an access token, above all, must not
+// become something that lasts longer.
+func (p *people) mayHaveTokens(r *merlon.Request) (session.Session, error) {
+	s, err := p.sessions.Current(r)
+	if e, ok := errors.AsType[*session.Error](err); errors.Is(err, merlon.ErrNoProof) || ok && e.Reason != session.Unavailable {
+		return session.Session{}, errNobody
+	} else if err != nil {
+		return session.Session{}, err
+	}
+	id := r.Identity // what login rules do not let in has none
+	if id == nil || id.Subject != s.Account || account.StrengthOf(s.Methods) < p.guard.Required(id) {
+		return session.Session{}, errNobody
+	}
+	return s, nil
 }
 
 // refresh is the cookie of a refresh secret; an empty one takes it away.

@@ -1,10 +1,13 @@
 package gateway_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/test/harness"
 )
 
@@ -92,6 +95,46 @@ func TestTokensEndWithTheSession(t *testing.T) {
 	if got := thief.Program("GET", "/orders", "Authorization", "Bearer "+text); got.Status != 401 {
 		t.Errorf("the access token after the log-out: %d", got.Status)
 	}
+}
+
+// A refresh secret is no way around what a session is held to.
+func TestRefreshSecretsAreGoodBesideTheirSessionOnly(t *testing.T) {
+	t.Parallel()
+	w := settle(t, strings.Replace(tokenTown, "identity:\n", "identity:\n  mfa: {required: [late]}\n", 1))
+	bob := w.in("bob")
+	accessToken(t, bob.Do("POST", "/.merlon/token", "", script...))
+	secret := "__Host-merlon-refresh=" + refreshCookie(bob)
+	thief := w.browser()
+	if got := thief.Do("POST", "/.merlon/token", "", append(script, "Cookie", secret)...); got.Status != 401 {
+		t.Errorf("without the session: %d %s", got.Status, got.Body)
+	}
+	ann := w.in("ann")
+	if got := ann.Do("POST", "/.merlon/token", "", append(script, "Cookie", secret)...); strings.Contains(subjectOf(t, accessToken(t, got)), "BOB-ID") {
+		t.Error("beside another's session it was good")
+	}
+	bob = w.in("bob")
+	accessToken(t, bob.Do("POST", "/.merlon/token", "", script...))
+	if _, err := w.Stores().Accounts.Update(t.Context(), "BOB-ID", func(a *account.Account) error {
+		a.Roles = []string{"late"}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // what was read of a session holds for a second
+	if got := bob.Do("POST", "/.merlon/token", "", script...); got.Status != 401 {
+		t.Errorf("trap 47: with less than policy asks for since: %d %s", got.Status, got.Body)
+	}
+}
+
+// subjectOf is what a token says, unverified.
+func subjectOf(t *testing.T, text string) string {
+	t.Helper()
+	parts := strings.Split(text, ".")
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 func TestNoTokensWithoutAnIssuer(t *testing.T) {
