@@ -11,6 +11,7 @@ import (
 
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/oidc"
 	"github.com/merlon-dev/merlon/identity/session"
 )
 
@@ -23,10 +24,16 @@ type accountData struct {
 	Here      string // the ID of this session
 	Devices   []account.Device
 	History   []account.LogIn
-	Externals []account.External
+	Externals []externalRow
+	Others    []oidc.Button // providers that are not linked
 	Consents  []consentRow
 	Weak      []string
 	text      catalogue
+}
+
+type externalRow struct {
+	account.External
+	Label string // of the provider; its issuer if it is not configured any more
 }
 
 type consentRow struct {
@@ -54,7 +61,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 const historyShown = 20
 
 // notices are what the account page may be told to say.
-var notices = []string{"password", "email", "removed", "added", "ended", "linked"}
+var notices = []string{"password", "email", "removed", "added", "ended", "linked", "display", "forgotten"}
 
 func (p *Portal) accountPage(v *visit) {
 	pg := page{name: "account"}
@@ -109,11 +116,31 @@ func (p *Portal) accountData(v *visit) (accountData, error) {
 	if d.History, err = p.env.Accounts.History(ctx, me.ID, historyShown); err != nil {
 		return d, err
 	}
-	if d.Externals, err = p.env.Accounts.Externals(ctx, me.ID); err != nil {
+	linked, err := p.env.Accounts.Externals(ctx, me.ID)
+	if err != nil {
 		return d, err
 	}
+	d.Externals, d.Others = p.linked(linked)
 	d.Consents, err = p.consents(ctx, me.ID)
 	return d, err
+}
+
+// linked returns the accounts elsewhere under the names that buttons have, and
+// the providers at which there is none.
+func (p *Portal) linked(list []account.External) (rows []externalRow, others []oidc.Button) {
+	for _, e := range list {
+		row := externalRow{External: e, Label: e.Issuer}
+		if i := slices.IndexFunc(p.buttons, func(b oidc.Button) bool { return b.Issuer == e.Issuer }); i >= 0 {
+			row.Label = p.buttons[i].Label
+		}
+		rows = append(rows, row)
+	}
+	for _, b := range p.buttons {
+		if !slices.ContainsFunc(list, func(e account.External) bool { return e.Issuer == b.Issuer }) {
+			others = append(others, b)
+		}
+	}
+	return rows, others
 }
 
 func (p *Portal) consents(ctx context.Context, subject string) ([]consentRow, error) {
@@ -181,6 +208,24 @@ func (p *Portal) changePassword(v *visit) {
 		return
 	}
 	p.nextAccount(v, step, err, "fail.current", "current")
+}
+
+func (p *Portal) changeDisplay(v *visit) {
+	step, err := p.env.Desk.SetDisplay(v.desk(), v.form.Get("display"))
+	if err == nil && step.State == identity.Done {
+		p.done(v, "display", step)
+		return
+	}
+	p.nextAccount(v, step, err, "fail.wrong", "display")
+}
+
+func (p *Portal) forgetDevices(v *visit) {
+	step, err := p.env.Desk.ForgetDevices(v.desk())
+	if err == nil && step.State == identity.Done {
+		p.done(v, "forgotten", step)
+		return
+	}
+	p.nextAccount(v, step, err, "fail.wrong", "")
 }
 
 func (p *Portal) changeEmail(v *visit) {

@@ -141,6 +141,28 @@ func TestChangeEmail(t *testing.T) {
 	c.get(link).want(http.StatusNotFound)
 }
 
+func TestNameAndKnownBrowsers(t *testing.T) {
+	w := newWorld(t, identity.Config{}, portal.Config{})
+	w.ann()
+	b := w.in()
+	b.get("/.merlon/account").send("/.merlon/account/display", "display", " Ann\t<b>of the</b> Gulls ").want(http.StatusSeeOther, "done=display")
+	b.get("/.merlon/account?done=display").want(http.StatusOK, "Your name is changed", "Ann &lt;b&gt;of the&lt;/b&gt; Gulls", "Browsers known to be yours")
+	b.get("/.merlon/account").send("/.merlon/account/devices").want(http.StatusSeeOther, "done=forgotten")
+	pg := b.get("/.merlon/account?done=forgotten").want(http.StatusOK, "No browser is known to be yours")
+	if strings.Contains(pg.body, `action="/.merlon/account/devices"`) {
+		t.Error("what is forgotten is listed")
+	}
+	// trap 47: both ask for a fresh proof, and keep the form.
+	w.age(10 * time.Minute)
+	b = w.in()
+	for _, action := range []string{"/.merlon/account/display", "/.merlon/account/devices"} {
+		b.get("/.merlon/account").send(action).want(http.StatusSeeOther, "/.merlon/prove?resume=")
+		form := b.get("/.merlon/account").form(action)
+		form.Set("csrf", "x")
+		b.do(http.MethodPost, action, form).want(http.StatusForbidden)
+	}
+}
+
 func TestHistoryHasNoMarkup(t *testing.T) {
 	w := newWorld(t, identity.Config{}, portal.Config{})
 	w.ann(func(a *account.Account) { a.Display = `<img src=x onerror=alert(1)>` })

@@ -13,6 +13,8 @@ type message struct {
 	Kind  string // of the texts message.<kind>.title and .text
 	Next  string
 	Label string // the key of the button's text
+	// Elsewhere is where to sign out as well.
+	Elsewhere elsewhere
 }
 
 // linkData is for the page that a link in a letter opens. The link is used by

@@ -91,7 +91,7 @@ func (s serverPages) SignedOut(w http.ResponseWriter, hr *http.Request) {
 		}
 		v.Identity = nil
 	}
-	s.p.signedOut(v)
+	s.p.signedOut(v, elsewhere{})
 }
 
 // Fail implements [provider.Pages].

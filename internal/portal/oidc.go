@@ -138,7 +138,7 @@ func (p *Portal) oidcLogout(v *visit) {
 		p.json(v, http.StatusBadRequest, map[string]string{"error": "invalid_request"})
 		return
 	}
-	if _, err := p.env.Sessions.EndByProvider(v.Context(), l.Issuer, l.Subject, l.SID); err != nil {
+	if err := p.env.Desk.EndedElsewhere(v.desk(), l.Issuer, l.Subject, l.SID); err != nil {
 		p.env.Log.Error("portal: sessions cannot be ended", "id", v.ID, "error", err)
 		p.json(v, http.StatusServiceUnavailable, map[string]string{"error": "temporarily_unavailable"})
 		return

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -64,13 +65,14 @@ func twoMerlons(t *testing.T, create bool) (shop, corp *world) {
 	back := "https://127.0.0.1:" + port(shop.server) + oidc.LogoutPath("corp")
 	as, err := provider.New(provider.Config{Issuer: corp.server.URL, Clients: []provider.Client{{
 		ID: "shop", Name: "The Harbour Shop", Secret: secrets.Ref("file:" + secret), BackchannelLogout: back,
-		Redirect: []string{shop.server.URL + oidc.CallbackPath("corp")},
+		Redirect: []string{shop.server.URL + oidc.CallbackPath("corp")}, Logout: []string{shop.server.URL + "/.merlon/logout"},
 	}}}, provider.Deps{
 		Store: provider.NewMemory(), Signer: signatures, JWKS: "/.merlon/jwks.json", Users: users{corp}, Pages: corp.portal.Pages(),
 		Key: masterKey(t), HTTP: shop.server.Client(), Failed: func(client string, err error) { t.Errorf("%s could not be told: %v", client, err) },
 	})
 	fatal(err)
 	corp.portal.SetProvider(as)
+	corp.revoke = as.LoggedOut
 	handler := as.Handler()
 	corp.more = func(w http.ResponseWriter, r *merlon.Request) bool {
 		switch {
@@ -121,6 +123,14 @@ func TestTwoMerlonsInABrowser(t *testing.T) {
 	b.Shows("Applications that know who you are")
 	b.Shots("account-consent")
 
+	b.Open(shop.server.URL + "/.merlon/account")
+	b.LogOut(false)
+	b.Shows("Also sign out at Corp")
+	b.Shots("signed-out-provider")
+	b.Open(shop.server.URL + "/.merlon/login")
+	b.Press(`a[href^="/.merlon/oidc/begin/corp"]`)
+	b.Wait("location.hostname === 'localhost' && location.pathname === '/'")
+
 	// Log out everywhere works: the shop is told by corp.
 	b.Base = corp.server.URL
 	b.LogOut(false)
@@ -132,34 +142,135 @@ func TestTwoMerlonsInABrowser(t *testing.T) {
 	silent(t, b)
 }
 
+// throughCorp follows a link of the shop to corp, where ann signs in if she has
+// to and lets the shop know, and back.
+func (b *browser) throughCorp(corp *world, to string) *shown {
+	b.w.t.Helper()
+	pg := b.get(to).want(http.StatusSeeOther)
+	at := &browser{w: corp, http: b.http, head: http.Header{}}
+	pg = at.get(pg.header.Get("Location"))
+	if pg.status == http.StatusSeeOther && strings.Contains(pg.header.Get("Location"), "/.merlon/login") {
+		pg = at.get(pg.header.Get("Location")).send("/.merlon/login", "name", "ann", "password", annsPassword).want(http.StatusOK)
+		next := pg.body[strings.Index(pg.body, "url=")+4:]
+		pg = at.get(html.UnescapeString(next[:strings.Index(next, `"`)]))
+	}
+	if pg.status == http.StatusOK {
+		pg = pg.send(provider.Authorize, "answer", "allow")
+	}
+	pg.want(http.StatusSeeOther, b.w.server.URL+oidc.CallbackPath("corp"))
+	return b.get(pg.header.Get("Location"), "Sec-Fetch-Site", "cross-site")
+}
+
+var thereLink = regexp.MustCompile(`href="([^"]+)" referrerpolicy="no-referrer">Also sign out at Corp<`)
+
+// Who signs out of the shop may sign out at corp as well, whose ID token the
+// shop has kept, and comes back to the shop's own page.
+func TestSigningOutAtTheProviderToo(t *testing.T) {
+	shop, corp := twoMerlons(t, true)
+	var ended []string
+	shop.revoke = func(_ context.Context, account, session string) error {
+		ended = append(ended, session)
+		return nil
+	}
+	for _, everywhere := range []string{"", "yes"} {
+		b := shop.browser()
+		b.throughCorp(corp, "/.merlon/oidc/begin/corp").want(http.StatusOK)
+		pg := b.get("/.merlon/logout").send("/.merlon/logout", "everywhere", everywhere).want(http.StatusOK, "You are signed out")
+		link := thereLink.FindStringSubmatch(pg.body)
+		if link == nil {
+			t.Fatal(pg.body)
+		}
+		to := html.UnescapeString(link[1])
+		u, err := url.Parse(to)
+		if err != nil || !strings.HasPrefix(to, corp.server.URL+provider.EndSession+"?") || u.Query().Get("post_logout_redirect_uri") != shop.server.URL+"/.merlon/logout" {
+			t.Fatal(to, err)
+		}
+		// Not forced: at corp ann is still signed in, until she follows the link.
+		at := &browser{w: corp, http: b.http, head: http.Header{}}
+		at.get("/.merlon/account").want(http.StatusOK)
+		at.get(to, "Sec-Fetch-Site", "cross-site").want(http.StatusSeeOther, shop.server.URL+"/.merlon/logout")
+		at.get("/.merlon/account").want(http.StatusSeeOther)
+		pg = b.get("/.merlon/logout", "Sec-Fetch-Site", "cross-site").want(http.StatusOK, "You are signed out")
+		if thereLink.MatchString(pg.body) {
+			t.Error("it is offered again")
+		}
+	}
+	if err := corp.wait(); err != nil {
+		t.Fatal(err)
+	}
+
+	// A session that no provider stands behind offers nothing, and neither the
+	// request nor the form can say where to go.
+	shop.ann(func(a *account.Account) { a.ID, a.Name, a.Email = "SHOP-ANN", "annie", "annie@example.com" })
+	b := shop.browser()
+	b.signIn("annie", annsPassword).want(http.StatusOK)
+	pg := b.get("/.merlon/logout").send("/.merlon/logout", "post_logout_redirect_uri", "https://evil.example", "return_to", "https://evil.example").want(http.StatusOK, "You are signed out")
+	if strings.Contains(pg.body, "evil.example") || strings.Contains(pg.body, "Also sign out") {
+		t.Error(pg.body)
+	}
+}
+
+// A log-out at corp goes on to what hangs on the session here: the gateway's
+// own tokens and applications.
+func TestALogOutAtTheProviderIsPassedOn(t *testing.T) {
+	shop, corp := twoMerlons(t, true)
+	ended := make(chan string, 10)
+	shop.revoke = func(_ context.Context, account, session string) error {
+		ended <- session
+		return nil
+	}
+	b := shop.browser()
+	b.throughCorp(corp, "/.merlon/oidc/begin/corp").want(http.StatusOK)
+	list, err := shop.sessions.List(t.Context(), shop.only(t).ID)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	at := &browser{w: corp, http: b.http, head: http.Header{}}
+	at.get("/.merlon/logout").send("/.merlon/logout").want(http.StatusOK, "You are signed out")
+	if err := corp.wait(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case session := <-ended:
+		if session != list[0].ID {
+			t.Errorf("%q ended, want %q", session, list[0].ID)
+		}
+	default:
+		t.Error("what hangs on the session was not ended")
+	}
+	b.get("/.merlon/account").want(http.StatusSeeOther, "/.merlon/login")
+}
+
+// only is the one account that there is.
+func (w *world) only(t *testing.T) account.Account {
+	t.Helper()
+	list, err := w.store.Accounts(t.Context(), "", "", 2)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	return list[0]
+}
+
 func TestAccountsElsewhereAreLinked(t *testing.T) {
 	shop, corp := twoMerlons(t, false)
 	shop.ann(func(a *account.Account) { a.ID, a.Name, a.Email = "SHOP-ANN", "annie", "annie@example.com" })
-	follow := func(b *browser, to string) *shown { // at corp, where ann is signed in
+	follow := func(b *browser, to string) *shown {
 		t.Helper()
-		pg := b.get(to).want(http.StatusSeeOther)
-		at := &browser{w: corp, http: b.http, head: http.Header{}}
-		pg = at.get(pg.header.Get("Location"))
-		if pg.status == http.StatusSeeOther && strings.Contains(pg.header.Get("Location"), "/.merlon/login") {
-			pg = at.get(pg.header.Get("Location")).send("/.merlon/login", "name", "ann", "password", annsPassword).want(http.StatusOK)
-			next := pg.body[strings.Index(pg.body, "url=")+4:]
-			pg = at.get(html.UnescapeString(next[:strings.Index(next, `"`)]))
-		}
-		if pg.status == http.StatusOK {
-			pg = pg.send(provider.Authorize, "answer", "allow")
-		}
-		pg.want(http.StatusSeeOther, shop.server.URL+oidc.CallbackPath("corp"))
-		return b.get(pg.header.Get("Location"), "Sec-Fetch-Site", "cross-site")
+		return b.throughCorp(corp, to)
 	}
 	b := shop.browser()
 	follow(b, "/.merlon/oidc/begin/corp").want(http.StatusForbidden, "Nobody here is known by that account")
 	b.signIn("annie", annsPassword).want(http.StatusOK)
 	follow(b, "/.merlon/oidc/begin/corp?link=1").want(http.StatusSeeOther, "done=linked")
-	b.get("/.merlon/account?done=linked").want(http.StatusOK, corp.server.URL, "The account is linked")
+	pg := b.get("/.merlon/account?done=linked").want(http.StatusOK, `<span class="what">Corp<span`, "The account is linked", `aria-label="Remove Corp"`)
+	if strings.Contains(pg.body, "link=1") {
+		t.Error("what is linked can be linked again")
+	}
 	c := shop.browser()
 	follow(c, "/.merlon/oidc/begin/corp?return_to=/x").want(http.StatusOK, "url=/x")
 	c.get("/").want(http.StatusOK, "<p id=who>annie</p>")
 	c.get("/.merlon/account").send("/.merlon/account/unlink").want(http.StatusSeeOther)
+	b.get("/.merlon/account").want(http.StatusOK, "/.merlon/oidc/begin/corp?link=1")
 
 	at := &browser{w: corp, http: b.http, head: http.Header{}}
 	at.get("/.merlon/account").want(http.StatusOK, "The Harbour Shop").send("/.merlon/account/consent").want(http.StatusSeeOther)

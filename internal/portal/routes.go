@@ -56,6 +56,8 @@ func table() map[string]route {
 
 		"":                 {get: (*Portal).home},
 		"account":          {get: (*Portal).accountPage, session: true},
+		"account/display":  {post: (*Portal).changeDisplay, session: true},
+		"account/devices":  {post: (*Portal).forgetDevices, session: true},
 		"account/email":    {post: (*Portal).changeEmail, session: true},
 		"account/password": {post: (*Portal).changePassword, session: true},
 		"account/factor":   {post: (*Portal).removeFactor, session: true},

@@ -56,6 +56,8 @@ type world struct {
 	db       *store.DB
 	memory   *aged
 
+	revoke func(ctx context.Context, account, session string) error // as the gateway's; may be nil
+
 	wait func() error                                    // for what is told to applications behind answers; may be nil
 	more func(http.ResponseWriter, *merlon.Request) bool // another handler; may be nil
 
@@ -152,6 +154,12 @@ func newWorldAt(t testing.TB, host string, c identity.Config, pc portal.Config, 
 	w.desk, err = identity.NewDesk(c, identity.Env{
 		Key: masterKey(t), Accounts: w.store, Hasher: h, Policy: policy, Sessions: w.sessions, Factors: factors,
 		Throttle: throttle, Letters: letters,
+		Revoke: func(ctx context.Context, account, session string) error {
+			if w.revoke == nil {
+				return nil
+			}
+			return w.revoke(ctx, account, session)
+		},
 	})
 	fatal(err)
 	t.Cleanup(w.desk.Close)
