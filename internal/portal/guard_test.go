@@ -9,7 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity"
+	"github.com/merlon-dev/merlon/identity/provider"
 	"github.com/merlon-dev/merlon/internal/portal"
 )
 
@@ -228,6 +230,35 @@ func TestEverythingCanBeRead(t *testing.T) {
 				if err != nil || got < c.least {
 					t.Errorf("%q, %s: %s %s on %s %s is %.2f, %v", color, scheme, c.front, v[c.front], c.back, v[c.back], got, err)
 				}
+			}
+		}
+	}
+}
+
+// What an application is allowed, a person says on a page that they see: a
+// script of the site does not get the form that says it for them.
+func TestScriptsDoNotReadWhatApplicationsAreAllowedBy(t *testing.T) {
+	w := newWorld(t, identity.Config{}, portal.Config{})
+	w.ann()
+	ask := provider.Ask{Client: "The wiki", Host: "wiki.example", Scopes: []string{"openid"}, Action: provider.Authorize, Ticket: "TICKET"}
+	w.more = func(rw http.ResponseWriter, r *merlon.Request) bool {
+		switch r.URL.Path {
+		case provider.Authorize:
+			w.portal.Pages().Consent(rw, r.Request, ask)
+		case provider.EndSession:
+			w.portal.Pages().ConfirmLogOut(rw, r.Request, ask)
+		default:
+			return false
+		}
+		return true
+	}
+	b := w.in()
+	for _, path := range []string{provider.Authorize, provider.EndSession} {
+		b.get(path).want(http.StatusOK, "TICKET")
+		b.get(path, "Sec-Fetch-Mode", "", "Sec-Fetch-Dest", "").want(http.StatusOK, "TICKET") // an old browser
+		for _, head := range [][]string{{"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, {"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}} {
+			if got := b.get(path, head...).want(http.StatusForbidden); strings.Contains(got.body, "TICKET") {
+				t.Errorf("%s by %v is given the form", path, head)
 			}
 		}
 	}

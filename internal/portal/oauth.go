@@ -50,9 +50,14 @@ func hint(need provider.Need) string {
 	return sep + "name=" + url.QueryEscape(need.Hint)
 }
 
-// Consent implements [provider.Pages].
+// Consent implements [provider.Pages]. As with all pages, a script of the same
+// origin does not get to read it: the ticket in it is somebody's yes.
 func (s serverPages) Consent(w http.ResponseWriter, hr *http.Request, ask provider.Ask) {
 	v := s.visit(w, hr)
+	if !opened(v.Request) {
+		s.p.refuse(v, NotNavigation)
+		return
+	}
 	d := consentData{Client: ask.Client, Host: ask.Host, Action: ask.Action, Ticket: ask.Ticket}
 	for _, scope := range ask.Scopes {
 		key := "scope." + scope
@@ -68,6 +73,10 @@ func (s serverPages) Consent(w http.ResponseWriter, hr *http.Request, ask provid
 // ConfirmLogOut implements [provider.Pages].
 func (s serverPages) ConfirmLogOut(w http.ResponseWriter, hr *http.Request, ask provider.Ask) {
 	v := s.visit(w, hr)
+	if !opened(v.Request) {
+		s.p.refuse(v, NotNavigation)
+		return
+	}
 	s.p.show(v, page{name: "consent", formTo: sources(ask.Host), data: consentData{
 		LogOut: true, Client: ask.Client, Action: ask.Action, Ticket: ask.Ticket,
 	}})
