@@ -154,6 +154,11 @@ const (
 	laterLife   = 10 * time.Second
 )
 
+// behindAnswers is how long what is done behind an answer waits for it to be on
+// its way: what there is to do only for people with an account must not take
+// the processor from their answer (traps 41, 42 and 50).
+const behindAnswers = 50 * time.Millisecond
+
 // later does f behind the answer. Under a flood it is not done.
 func (d *Desk) later(f func(ctx context.Context)) {
 	select {
@@ -163,6 +168,7 @@ func (d *Desk) later(f func(ctx context.Context)) {
 	}
 	d.behind.Go(func() {
 		defer func() { <-d.slots }()
+		time.Sleep(behindAnswers)
 		ctx, cancel := context.WithTimeout(context.Background(), laterLife)
 		defer cancel()
 		f(ctx)
