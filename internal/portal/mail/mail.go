@@ -47,8 +47,8 @@ type Config struct {
 // SMTP says which server takes letters, and how to log in to it.
 type SMTP struct {
 	// Host is the server's name or address. Its certificate must be good for
-	// it; without TLS it is used only on loopback. Default: none, letters are
-	// written into folder. Example:
+	// it; only on loopback, if neither ca nor port 465 is set, it is used
+	// without TLS. Default: none, letters are written into folder. Example:
 	//
 	//	host: smtp.example.com
 	Host string `yaml:"host,omitempty"`
@@ -65,6 +65,11 @@ type SMTP struct {
 	//
 	//	password: file:/run/secrets/smtp
 	Password secrets.Ref `yaml:"password,omitempty"`
+	// CA is a file of certificates in PEM that sign the server's, if no public
+	// authority does. Default: the system's authorities. Example:
+	//
+	//	ca: /etc/merlon/mail-ca.pem
+	CA string `yaml:"ca,omitempty"`
 	// Timeout is how long one try to send may take. From 1s to 5m. Default:
 	// 30s. Example:
 	//

@@ -263,7 +263,6 @@ func TestWhatTheServerNeverTakesIsGivenUp(t *testing.T) {
 // A letter with a link is as good as a password: it does not go out in the
 // clear, nor to whom a certificate does not name.
 func TestNoTLSNoLetter(t *testing.T) {
-	s, port := startServer(t, "250 ok")
 	host := "" // an address of this machine that is not loopback
 	addrs, _ := net.InterfaceAddrs()
 	for _, a := range addrs {
@@ -274,26 +273,12 @@ func TestNoTLSNoLetter(t *testing.T) {
 	if host == "" {
 		t.Skip("this machine has no address but loopback")
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Skip(err)
-	}
-	defer func() { _ = l.Close() }()
-	_ = port
-	s.l = l
-	go s.serve()
-	var mu sync.Mutex
-	now := time.Now()
-	p, err := mail.NewSmall(mail.Config{SMTP: mail.SMTP{Host: host, Port: l.Addr().(*net.TCPAddr).Port}}, "", quiet, 3,
-		func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
-		func(time.Duration) { mu.Lock(); now = now.Add(time.Hour); mu.Unlock() })
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = p.Send(mail.Letter{To: "ann@example.com", Subject: "x", Text: "x"})
-	closed(t, p)
-	if s.tries != 0 || len(s.letters) != 0 {
-		t.Errorf("%d tries, %d letters in the clear", s.tries, len(s.letters))
+	o := open(t, net.JoinHostPort(host, "0"), nil, false)
+	post(t, mail.SMTP{Host: host, Port: o.port(), User: "u", Password: passwordFile(t, "hunter2"), Timeout: 2 * time.Second})
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.came == 0 || o.clear > 0 {
+		t.Errorf("%d came, %d commands in the clear: %q, %q", o.came, o.clear, o.logins, o.letters)
 	}
 }
 
@@ -309,6 +294,8 @@ func TestConfig(t *testing.T) {
 		{mail.Config{SMTP: mail.SMTP{Host: "h", Port: 70000}}, "smtp.port"},
 		{mail.Config{SMTP: mail.SMTP{Host: "h", Timeout: time.Hour}}, "smtp.timeout"},
 		{mail.Config{SMTP: mail.SMTP{Host: "h", User: "u", Password: "env:MERLON_TEST_UNSET"}}, "smtp.password"},
+		{mail.Config{SMTP: mail.SMTP{Host: "h", CA: "mail_test.go"}}, "smtp.ca"},
+		{mail.Config{SMTP: mail.SMTP{Host: "h", CA: "nowhere.pem"}}, "smtp.ca"},
 	} {
 		p, err := mail.New(c.config, "shop.example", t.TempDir(), quiet)
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,33 +38,55 @@ func newSMTP(c SMTP) (sink, error) {
 			errs = append(errs, merlon.BadSetting("password", string(c.Password), err.Error()))
 		}
 	}
+	var pool *x509.CertPool
+	if c.CA != "" {
+		if pool, err = authorities(c.CA); err != nil {
+			errs = append(errs, merlon.BadSetting("ca", c.CA, err.Error()))
+		}
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 30 * time.Second
 	}
-	options := smtpOptions(c, port)
+	options := smtpOptions(c, port, pool)
+	encrypted := port == 465 || !c.plain()
 	return func(ctx context.Context, from *netmail, l Letter) error {
 		m, err := message(from, l)
 		if err != nil {
 			return &refusedError{err}
 		}
-		return handOver(ctx, c, options, m)
+		return handOver(ctx, c, options, encrypted, m)
 	}, nil
 }
 
-func smtpOptions(c SMTP, port int) []gomail.Option {
+// plain reports whether STARTTLS is not asked for: on loopback nobody is on
+// the wire, and a local mail server often has no certificate.
+func (c SMTP) plain() bool { return loopback(c.Host) && c.CA == "" }
+
+func authorities(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, errors.New("has no certificates in PEM")
+	}
+	return pool, nil
+}
+
+func smtpOptions(c SMTP, port int, pool *x509.CertPool) []gomail.Option {
 	o := []gomail.Option{
 		gomail.WithPort(port),
 		gomail.WithTimeout(c.Timeout),
-		gomail.WithTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.Host}),
+		gomail.WithTLSConfig(&tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.Host, RootCAs: pool}),
 	}
 	switch {
 	case port == 465:
 		o = append(o, gomail.WithSSL())
-	case loopback(c.Host):
-		// Nobody is on the wire; a local mail server often has no certificate.
+	case c.plain():
 		o = append(o, gomail.WithTLSPolicy(gomail.NoTLS))
 	default:
 		o = append(o, gomail.WithTLSPolicy(gomail.TLSMandatory))
@@ -71,14 +94,14 @@ func smtpOptions(c SMTP, port int) []gomail.Option {
 	return o
 }
 
-func handOver(ctx context.Context, c SMTP, options []gomail.Option, m *gomail.Msg) error {
+func handOver(ctx context.Context, c SMTP, options []gomail.Option, encrypted bool, m *gomail.Msg) error {
 	if c.User != "" {
 		password, err := c.Password.Resolve()
 		if err != nil {
 			return err
 		}
 		how := gomail.SMTPAuthAutoDiscover
-		if loopback(c.Host) {
+		if !encrypted {
 			how = gomail.SMTPAuthPlainNoEnc
 		}
 		options = append(options[:len(options):len(options)],
