@@ -16,11 +16,20 @@ func scanDevice(row scanner) (account.Device, error) {
 	return d, nil
 }
 
-// KnowDevice adds a device or notes that it was used again.
+// KnowDevice adds a device or notes that it was used again. Those that were
+// used the longest ago give way: a program that forgets its cookies would
+// otherwise be a hundred new browsers a day.
 func (s *Accounts) KnowDevice(ctx context.Context, d account.Device) error {
-	_, err := s.db.exec(ctx, "INSERT INTO devices ("+deviceColumns+") VALUES (?, ?, ?, ?, ?) "+
-		"ON CONFLICT (account, hash) DO UPDATE SET agent = excluded.agent, used = excluded.used",
-		blob(d.Hash), d.Account, clean(d.Agent), at(d.Created), at(d.Used))
+	err := s.db.within(ctx, func(t tx) error {
+		if _, err := t.exec(ctx, "INSERT INTO devices ("+deviceColumns+") VALUES (?, ?, ?, ?, ?) "+
+			"ON CONFLICT (account, hash) DO UPDATE SET agent = excluded.agent, used = excluded.used",
+			blob(d.Hash), d.Account, clean(d.Agent), at(d.Created), at(d.Used)); err != nil {
+			return err
+		}
+		_, err := t.exec(ctx, "DELETE FROM devices WHERE account = ? AND hash IN "+
+			"(SELECT hash FROM devices WHERE account = ? ORDER BY used DESC, hash LIMIT 1000 OFFSET ?)", d.Account, d.Account, keptDevices)
+		return err
+	})
 	return told(err)
 }
 
@@ -40,6 +49,9 @@ func (s *Accounts) ForgetDevices(ctx context.Context, of string) error {
 	_, err := s.db.exec(ctx, "DELETE FROM devices WHERE account = ?", of)
 	return told(err)
 }
+
+// keptDevices is how many devices of an account are known.
+const keptDevices = 100
 
 // kept is how much of an account's history is.
 const kept = 100
