@@ -48,10 +48,18 @@ func scanCode(row scanner) (provider.Code, error) {
 	return c, nil
 }
 
+// unspent are the grants whose code nobody has fetched in its minute. Nothing
+// can come of them any more, and each visit to the authorization endpoint
+// makes one.
+const unspent = "(SELECT grant_id FROM grant_codes WHERE NOT spent AND expires <= ?)"
+
 // AddGrant adds a grant with its code, and forgets what has expired.
 func (s *Grants) AddGrant(ctx context.Context, g provider.Grant, c *provider.Code) error {
 	err := s.db.within(ctx, func(t tx) error {
 		if _, err := t.exec(ctx, "DELETE FROM grants WHERE expires <= ?", at(g.Created)); err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, "DELETE FROM grants WHERE id IN "+unspent, at(g.Created)); err != nil {
 			return err
 		}
 		_, err := t.exec(ctx, "INSERT INTO grants ("+grantColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -56,6 +56,32 @@ func TestGrants(t *testing.T) {
 	})
 }
 
+// Each visit to the authorization endpoint makes a grant. Those that nobody
+// fetches do not add up.
+func TestGrantsWhoseCodeNobodyFetches(t *testing.T) {
+	onBoth(t, func(t *testing.T, open func() *store.DB) {
+		ctx, s := t.Context(), open().Grants()
+		for i := range 5 {
+			g := aGrant(fmt.Sprint("g", i), "ann")
+			wants(t, "add", s.AddGrant(ctx, g, aCode(g.ID, g.ID)), nil)
+		}
+		_, err := s.TakeCode(ctx, aCode("g3", "g3").Hash)
+		wants(t, "take", err, nil)
+		next := aGrant("next", "ann")
+		next.Created = noon.Add(59 * time.Second)
+		wants(t, "add", s.AddGrant(ctx, next, nil), nil)
+		if list, err := s.Grants(ctx, "ann", noon); err != nil || len(list) != 6 {
+			t.Errorf("while the codes are good there are %d: %v", len(list), err)
+		}
+		last := aGrant("last", "ann")
+		last.Created = noon.Add(time.Minute)
+		wants(t, "add", s.AddGrant(ctx, last, nil), nil)
+		list, err := s.Grants(ctx, "ann", noon)
+		wants(t, "grants", err, nil)
+		same(t, "grants", list, []provider.Grant{aGrant("g3", "ann"), next, last})
+	})
+}
+
 // Trap 57: a code is good once, and a second use is told as one.
 func TestCodes(t *testing.T) {
 	onBoth(t, func(t *testing.T, open func() *store.DB) {

@@ -233,6 +233,7 @@ func TestIndexes(t *testing.T) {
 		"SELECT * FROM grants WHERE subject = 'x' AND expires > 1 ORDER BY created, id",
 		"SELECT * FROM grant_codes WHERE hash = x'00'",
 		"DELETE FROM grants WHERE expires <= 1",
+		"DELETE FROM grants WHERE id IN (SELECT grant_id FROM grant_codes WHERE NOT spent AND expires <= 1)",
 	} {
 		for _, step := range plan(t, ctx, db, q) {
 			if strings.HasPrefix(step, "SCAN") && !strings.Contains(step, "USING") {
