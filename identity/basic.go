@@ -386,14 +386,19 @@ func (b *BasicProver) verify(r *merlon.Request, tag, user, pass string) (*merlon
 		}
 	}
 	at := place{name, r.Client}
+	known := b.device(at)
 	ticket, wait := b.env.Throttle.Begin(ctx, attempts.Try{
-		Kind: attempts.Password, Account: name, Client: r.Client, Password: pass, Device: b.device(at),
+		Kind: attempts.Password, Account: name, Client: r.Client, Password: pass, Device: known,
 	})
 	if !wait.OK() {
 		b.event(r, Event{Name: waitName(wait), Reason: TooManyTries, Account: id.Subject, User: name, Detail: wait.By})
 		return nil, &failure{why: TooManyTries, status: http.StatusTooManyRequests, after: wait.For}
 	}
-	ok, _, err := b.env.Hasher.Verify(ctx, stored, pass)
+	check := b.env.Hasher.Verify
+	if known != nil {
+		check = b.env.Hasher.VerifyKnown
+	}
+	ok, _, err := check(ctx, stored, pass)
 	switch {
 	case errors.Is(err, password.ErrBadHash):
 		b.event(r, Event{Name: LoginFail, Reason: DamagedHash, Account: id.Subject, User: name, Err: err})

@@ -44,7 +44,7 @@ func (d *Desk) Recovery(v Visit, pend, code string) (Step, error) {
 func (d *Desk) Prove(v Visit, pend, pass string) (Step, error) {
 	busy := false
 	step, err := d.prove(v, pend, attempts.Password, account.ByPassword, func(a account.Account) (reason, error) {
-		ok, _, err := d.env.Hasher.Verify(v.Context(), a.Password, pass)
+		ok, _, err := d.env.Hasher.VerifyKnown(v.Context(), a.Password, pass) // their session is open
 		switch {
 		case errors.Is(err, password.ErrBusy):
 			busy = true

@@ -34,7 +34,11 @@ func (d *Desk) Password(v Visit, name, pass string) (Step, error) {
 	if !wait.OK() {
 		return d.wait(v, a, user, account.ByPassword, wait), nil
 	}
-	ok, upgrade, err := d.env.Hasher.Verify(ctx, a.Password, pass)
+	verify := d.env.Hasher.Verify
+	if known != nil {
+		verify = d.env.Hasher.VerifyKnown
+	}
+	ok, upgrade, err := verify(ctx, a.Password, pass)
 	switch {
 	case errors.Is(err, password.ErrBusy):
 		ticket.Void()

@@ -184,7 +184,7 @@ func (d *Desk) current(v Visit, a account.Account, pass string) (Step, error) {
 	if !wait.OK() {
 		return d.wait(v, a, a.Name, account.ByPassword, wait), nil
 	}
-	ok, _, err := d.env.Hasher.Verify(v.Context(), a.Password, pass)
+	ok, _, err := d.env.Hasher.VerifyKnown(v.Context(), a.Password, pass)
 	switch {
 	case errors.Is(err, password.ErrBusy):
 		ticket.Void()

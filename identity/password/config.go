@@ -50,7 +50,9 @@ type Config struct {
 	//	at_once: 4
 	AtOnce int `yaml:"at_once,omitempty"`
 	// Queue is how many log-ins may wait for their turn beyond at_once; others
-	// are told to come again (503). From 1 to 10000. Default: 64. Example:
+	// are told to come again (503). Who is known by their browser waits in a
+	// line of the same length of their own, which strangers do not hold up.
+	// From 1 to 10000. Default: 64. Example:
 	//
 	//	queue: 200
 	Queue int `yaml:"queue,omitempty"`

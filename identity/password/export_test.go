@@ -63,10 +63,10 @@ func Slowest(h *Hasher) (most time.Duration) {
 }
 
 // Hold takes a turn until leave is called.
-func Hold(h *Hasher) (leave func(), err error) { return h.turns.take(context.Background(), 0) }
+func Hold(h *Hasher) (leave func(), err error) { return h.turns.take(context.Background(), 0, false) }
 
 // Waiting returns how many wait for their turn.
-func Waiting(h *Hasher) int { return int(h.turns.waiting.Load()) }
+func Waiting(h *Hasher) int { return int(h.turns.waiting[0].Load() + h.turns.waiting[1].Load()) }
 
 // AtOnce returns how many hash at once.
 func AtOnce(h *Hasher) int { return int(h.turns.atOnce) }

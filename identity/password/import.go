@@ -32,7 +32,7 @@ func (h *Hasher) Import(ctx context.Context, old string) (string, error) {
 		own = hash{kind: argon2id, memory: defaultMemory, cost: leastTime(defaultMemory), lanes: 1, keyID: own.keyID}
 	}
 	own.old = d
-	leave, err := h.turns.take(ctx, own.needs())
+	leave, err := h.turns.take(ctx, own.needs(), false)
 	if err != nil {
 		return "", err
 	}

@@ -81,7 +81,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	defer clear(in)
-	leave, err := h.turns.take(ctx, h.own.needs())
+	leave, err := h.turns.take(ctx, h.own.needs(), false)
 	if err != nil {
 		return "", err
 	}
@@ -98,6 +98,16 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // with an [ErrBadHash] for the operator. Other errors, [ErrBusy] and those of
 // ctx, say that nothing was verified.
 func (h *Hasher) Verify(ctx context.Context, stored, password string) (ok, upgrade bool, err error) {
+	return h.verify(ctx, stored, password, false)
+}
+
+// VerifyKnown is [Hasher.Verify] for who is known to have been right before, by
+// their session or their browser. They do not wait behind strangers.
+func (h *Hasher) VerifyKnown(ctx context.Context, stored, password string) (ok, upgrade bool, err error) {
+	return h.verify(ctx, stored, password, true)
+}
+
+func (h *Hasher) verify(ctx context.Context, stored, password string, known bool) (ok, upgrade bool, err error) {
 	want, bad := h.read(stored)
 	in, fits := prepare(password)
 	if !fits || !want.takes(in) {
@@ -105,7 +115,7 @@ func (h *Hasher) Verify(ctx context.Context, stored, password string) (ok, upgra
 		in, fits = []byte("x"), false
 	}
 	defer clear(in)
-	leave, err := h.turns.take(ctx, want.needs())
+	leave, err := h.turns.take(ctx, want.needs(), known)
 	if err != nil {
 		return false, false, err
 	}

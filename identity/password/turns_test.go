@@ -93,6 +93,43 @@ func TestQueue(t *testing.T) {
 	}
 }
 
+// Who is known waits for no more strangers than are computed at once, however
+// many wait, and not at all for a place in their line.
+func TestTheKnownDoNotWaitBehindStrangers(t *testing.T) {
+	const strangers = 20
+	h := newHasher(t, password.Config{AtOnce: 1, Queue: strangers, Wait: time.Minute})
+	leave := hold(t, h)
+	stored := "$2b$05$abcdefghijklmnopqrstuuRWUgMyyCUnsDr8evYotXg5ZXVF/HhzS"
+	var before atomic.Int32
+	var all sync.WaitGroup
+	for range strangers {
+		all.Go(func() {
+			if _, _, err := h.Verify(t.Context(), stored, "abc"); err != nil {
+				t.Error(err)
+			}
+			before.Add(1)
+		})
+	}
+	waiting(t, h, strangers)
+	if _, _, err := h.Verify(t.Context(), stored, "abc"); !errors.Is(err, password.ErrBusy) {
+		t.Errorf("one stranger more: %v", err)
+	}
+	all.Go(func() {
+		ok, _, err := h.VerifyKnown(t.Context(), stored, "abc")
+		if !ok || err != nil {
+			t.Errorf("the owner: %v, %v", ok, err)
+		}
+		// Those whose hash was done keep their pace, so that a few may overtake.
+		if n := before.Load(); n > 5 {
+			t.Errorf("%d strangers were before the owner", n)
+		}
+	})
+	waiting(t, h, strangers+1)
+	leave()
+	all.Wait()
+	waiting(t, h, 0)
+}
+
 func TestWaitEnds(t *testing.T) {
 	h := newHasher(t, password.Config{AtOnce: 1, Wait: 10 * time.Millisecond})
 	leave := hold(t, h)
