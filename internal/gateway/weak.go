@@ -52,6 +52,9 @@ func weakGuards(say func(place, text string), place string, c config.Guards) {
 	if len(c.Monitor) > 0 {
 		say(place, "monitor: "+strings.Join(c.Monitor, ", ")+" records what it would refuse, and lets it pass")
 	}
+	if rc := orZero(c.Require); rc.ByIdentity() && names(c.Off, "identity") && !names(c.Off, "access") {
+		say(place, "require: nobody comes in, as off has identity, which would find out who they are")
+	}
 	if rc := orZero(c.Require); rc.Required() && (names(c.Off, "access") || names(c.Monitor, "access")) {
 		say(place, "require: is not enforced here: everybody comes in, as off or monitor has access")
 	}
