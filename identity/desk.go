@@ -180,7 +180,10 @@ type Letter struct {
 	Time    time.Time       // when it happened
 	Client  netip.Addr      // where it came from
 	Agent   string          // the browser's own words
-	Detail  string
+	// Languages is the Accept-Language of the browser where it began, which
+	// most often is the reader's.
+	Languages string
+	Detail    string
 }
 
 // Letters brings letters to people. Letter must return at once, whether there

@@ -125,6 +125,7 @@ func (d *Desk) letter(v Visit, a account.Account, l Letter) {
 	}
 	l.Account, l.Origin, l.Site = a, v.Origin, v.Site
 	l.Time, l.Client, l.Agent = d.now(), v.Client, shorten(v.UserAgent(), maxAgent)
+	l.Languages = v.Request.Header.Get("Accept-Language")
 	d.env.Letters.Letter(l)
 }
 

@@ -16,7 +16,7 @@ type Letters struct {
 	brand string
 	mail  mail.Mailer
 	log   *slog.Logger
-	text  catalogue
+	texts *texts
 }
 
 // NewLetters returns Letters that speak in the name of the brand.
@@ -25,7 +25,7 @@ func NewLetters(b Brand, m mail.Mailer, log *slog.Logger) (*Letters, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Letters{brand: b.Name, mail: m, log: log, text: t.byTag[0]}, nil
+	return &Letters{brand: b.Name, mail: m, log: log, texts: t}, nil
 }
 
 // links are where the letters with a secret lead to.
@@ -49,7 +49,7 @@ func (l *Letters) Letter(in identity.Letter) {
 // write words a letter. All that people have typed is one line in it, so that
 // no stranger can write letters of their own in our name.
 func (l *Letters) write(in identity.Letter) mail.Letter {
-	t := l.text
+	t := l.texts.choose(in.Languages)
 	brand := mail.OneLine(l.brand)
 	if brand == "" {
 		brand = mail.OneLine(in.Site)

@@ -50,6 +50,18 @@ func TestEveryLetterIsWorded(t *testing.T) {
 	}
 }
 
+func TestLettersSpeakTheLanguageOfTheBrowser(t *testing.T) {
+	l := newLetters(t, "Der Hafen", nil)
+	for _, kind := range letterKinds {
+		in := identity.Letter{Kind: kind, To: "ann@example.com", Account: account.Account{Name: "ann"}, Origin: "https://shop.example", Languages: "de-CH, en;q=0.5"}
+		got, english := l.Write(in), in
+		english.Languages = ""
+		if !strings.HasPrefix(got.Text, "Guten Tag,\n") || strings.Contains(got.Text, "{") || got.Subject == l.Write(english).Subject {
+			t.Errorf("%s: %+v", kind, got)
+		}
+	}
+}
+
 // What strangers type does not become a letter of theirs.
 func FuzzLetter(f *testing.F) {
 	f.Add("Ann\r\nBcc: all@example.com", "https://evil.example/ click", "x\n\nDear customer")

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -71,6 +72,51 @@ func TestTextsAreComplete(t *testing.T) {
 	}
 }
 
+var place = regexp.MustCompile(`\{[0-9]\}`)
+
+// Every language has every text, with the same things filled in.
+func TestEveryLanguageIsComplete(t *testing.T) {
+	read := func(file string) (texts map[string]string) {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, &texts); err != nil {
+			t.Fatal(file, err)
+		}
+		return texts
+	}
+	places := func(text string) string {
+		found := place.FindAllString(text, -1)
+		slices.Sort(found)
+		return strings.Join(found, "")
+	}
+	english := read("text/en.json")
+	files, err := filepath.Glob("text/*.json")
+	if err != nil || len(files) < 2 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		texts := read(file)
+		for key, text := range english {
+			switch got, ok := texts[key]; {
+			case !ok:
+				t.Errorf("%s: there is no text %q", file, key)
+			case got == "" || strings.ContainsAny(got, "<>&") || got != strings.TrimSpace(got):
+				t.Errorf("%s: %q: %q", file, key, got)
+			case places(got) != places(text):
+				t.Errorf("%s: %q has other places than in English: %q", file, key, got)
+			}
+		}
+		for key := range texts {
+			if _, ok := english[key]; !ok {
+				t.Errorf("%s: nobody uses the text %q", file, key)
+			}
+		}
+	}
+}
+
 func TestLanguages(t *testing.T) {
 	files := fstest.MapFS{
 		"text/en.json": {Data: []byte(`{"a": "one", "b": "two {0} {1}"}`)},
@@ -96,8 +142,9 @@ func TestLanguages(t *testing.T) {
 		t.Error("a broken file was read")
 	}
 	w := newWorld(t, identity.Config{}, portal.Config{})
-	pg := w.browser().get("/.merlon/login", "Accept-Language", "de").want(http.StatusOK, `<html lang="en">`)
-	if pg.header.Get("Content-Language") != "en" || !strings.Contains(pg.header.Get("Vary"), "Accept-Language") {
+	w.browser().get("/.merlon/login", "Accept-Language", "fr").want(http.StatusOK, `<html lang="en">`, "Sign in")
+	pg := w.browser().get("/.merlon/login", "Accept-Language", "de-AT, en;q=0.8").want(http.StatusOK, `<html lang="de">`, "Anmelden")
+	if pg.header.Get("Content-Language") != "de" || !strings.Contains(pg.header.Get("Vary"), "Accept-Language") {
 		t.Errorf("%v", pg.header)
 	}
 }

@@ -213,6 +213,17 @@ func (b *Browser) NoScript(off bool) {
 	b.must("scripts", err)
 }
 
+// Speak makes the browser ask for a language, such as "de".
+func (b *Browser) Speak(language string) {
+	b.t.Helper()
+	ctx, cancel := b.within()
+	defer cancel()
+	_, err := chromedp.Call(ctx, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{
+		UserAgent: b.Script("navigator.userAgent"), AcceptLanguage: language,
+	})
+	b.must("language", err)
+}
+
 // Look sets the window's size and the colour scheme.
 func (b *Browser) Look(width, height int64, dark bool) {
 	b.t.Helper()
