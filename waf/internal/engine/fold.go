@@ -18,6 +18,7 @@ type folder struct {
 	e       *Engine
 	t       *transaction
 	tainted []bool
+	allowed [5]bool   // by phase: a message may leave out the rest of it
 	wild    bool      // a name that is not known beforehand may be set
 	ranked  bool      // some rule asks how severe those were that fired
 	gone    []bool    // rules that a constant ctl has removed
@@ -108,7 +109,7 @@ func (f *folder) phase(phase int) error {
 		count.add(dep)
 		assign := difference(before, f.t.tx)
 		perhaps = slices.DeleteFunc(perhaps, func(to int) bool { return to <= r.order })
-		doubtful := len(perhaps) > 0 || f.isLoose(r)
+		doubtful := len(perhaps) > 0 || f.allowed[phase] || f.isLoose(r)
 		if len(f.t.extra) != len(extra) || len(extra) > 0 && namesFreely(r) {
 			// It makes names for every message, which the screen does not know.
 			doubtful, r.always = true, true
@@ -179,6 +180,12 @@ func (f *folder) keep(r *rule, done int, before []value, assign []assignment) {
 	}
 	if len(assign) > 0 || done == len(r.links) && r.skipTo > 0 || controls(r.links[:done]) {
 		f.missed(r)
+	}
+	if r.Disruptive == seclang.Allow && r.Allow != seclang.AllowAll {
+		// What follows in the phase may not happen, and what comes in later
+		// phases does. After allow nothing comes.
+		f.allowed[r.Phase] = true
+		f.allowed[2] = f.allowed[2] || r.Phase == 1 && r.Allow == seclang.AllowRequest
 	}
 	f.fixArguments(r)
 	f.remember(r, before)

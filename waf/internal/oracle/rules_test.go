@@ -28,6 +28,12 @@ var features = []struct{ name, rules string }{
 	{"a chain", `SecRule ARGS "@rx attack" "id:1,phase:2,deny,status:406,chain"
 		SecRule REQUEST_HEADERS:X-A "@streq 1" "chain"
 		SecRule REQUEST_METHOD "@streq POST"`},
+	{"what follows allow:phase, read later", `SecRule ARGS "@rx attack" "id:1,phase:2,allow:phase,nolog"
+		SecAction "id:2,phase:2,pass,nolog,setvar:tx.u=200"
+		SecRule RESPONSE_STATUS "@streq %{tx.u}" "id:3,phase:3,deny,status:403"`},
+	{"what follows allow:request, read later", `SecRule ARGS "@rx attack" "id:1,phase:1,allow:request,nolog"
+		SecAction "id:2,phase:2,pass,nolog,setvar:tx.u=200"
+		SecRule RESPONSE_STATUS "@streq %{tx.u}" "id:3,phase:3,deny,status:403"`},
 	{"a condition on what the rule itself sets", `SecRule &TX:u "@eq 0" "id:1,phase:2,deny,setvar:tx.u=1,chain"
 		SecRule ARGS "@rx attack"
 		SecRule &TX:other "@gt 7" "id:2,phase:2,pass,setvar:tx.u=+1,chain"
