@@ -102,12 +102,13 @@ func TestStripHeaders(t *testing.T) {
 		"X-Http-Method", "X-Method-Override", "X-Forwarded-Client-Cert", "Remote-User", "X-Remote-User", "X-User-Id", "Proxy", "Merlon-Subject", "Merlon-Groups", "True-Client-Ip",
 		"Cf-Connecting-Ip", "X_forwarded_for", "X_User_Id", "X-User_id", "Remote_user", "Merlon_subject", "X_Original_URL", "x-forwarded-for", "Content_length", "Transfer_encoding",
 		"X-Auth-Request-User", "X-Ms-Client-Principal", "X-Middleware-Subrequest", "X-Ssl-Client-Dn", "X-Hop", "Te-Listed", "Keep-Alive",
+		"Merlon.Subject", "Merlon!Roles", "X.Forwarded.For", "X-Remote'User", "Content.Length", "Transfer~Encoding",
 	} {
 		gone[name] = []string{"x"}
 	}
 	kept := http.Header{
 		"Accept": {"*/*"}, "Authorization": {"Bearer x"}, "Cookie": {"a=b"}, "Content-Type": {"text/plain"}, "X-Api-Key": {"x"}, "X-Auth-Token": {"x"}, "X-Requested-With": {"XMLHttpRequest"},
-		"X-Csrf-Token": {"x"}, "User-Agent": {"x"}, "X-Custom_name": {"x"}, "Origin": {"https://a"}, "X-Request-Id": {"x"}, "Proxy-Authorization": {"x"}, "X-Forwarded": nil,
+		"X-Csrf-Token": {"x"}, "User-Agent": {"x"}, "X-Custom_name": {"x"}, "X.Custom": {"x"}, "Origin": {"https://a"}, "X-Request-Id": {"x"}, "Proxy-Authorization": {"x"}, "X-Forwarded": nil,
 		"Upgrade": {"websocket"}, "Connection": {"upgrade, X-Hop, ,connection", "te-listed,keep-alive"}, "X-Goog-Api-Key": {"x"}, "X-Amz-Date": {"x"}, "X-Github-Event": {"push"},
 	}
 	delete(kept, "X-Forwarded")

@@ -8,8 +8,9 @@ import (
 // StripHeaders removes from a request that goes to a backend what only a
 // gateway may say: fields that claim who or where the client is, that override
 // method, host or path, and those that Connection lists (RFC 9110, 7.6.1). The
-// names are matched without case and with "_" for "-", because CGI and WSGI
-// make the two the same. Fields that Connection lists for the hop itself stay
+// names are matched without case and with "-" for all that is no letter or
+// digit, because CGI and WSGI make "-" and "_" the same, and some servers every
+// other sign as well. Fields that Connection lists for the hop itself stay
 // for the proxy to handle. Whoever sets such fields for the backend must do so
 // afterwards.
 func StripHeaders(h http.Header) {
@@ -22,7 +23,7 @@ func StripHeaders(h http.Header) {
 		}
 	}
 	for field := range h {
-		if isIdentity(field) || strings.IndexByte(field, '_') >= 0 && isFraming(field) {
+		if isIdentity(field) || isOdd(field) && isFraming(field) {
 			delete(h, field)
 		}
 	}
@@ -31,18 +32,32 @@ func StripHeaders(h http.Header) {
 // maxIdentityName is longer than any name in the lists.
 const maxIdentityName = 64
 
-// fold writes a name in lower case with "-" for "_".
+// fold writes a name in lower case, with "-" for whatever is no letter or digit:
+// some servers tell applications all of that as "_".
 func fold(b *[maxIdentityName]byte, field string) []byte {
 	n := copy(b[:], field)
 	for i, c := range b[:n] {
 		switch {
 		case c >= 'A' && c <= 'Z':
 			b[i] = c + 'a' - 'A'
-		case c == '_':
+		case plain(c):
+		default:
 			b[i] = '-'
 		}
 	}
 	return b[:n]
+}
+
+func plain(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' }
+
+// isOdd reports whether a name has anything but letters, digits and "-".
+func isOdd(field string) bool {
+	for i := range len(field) {
+		if c := field[i]; !plain(c) && (c < 'A' || c > 'Z') {
+			return true
+		}
+	}
+	return false
 }
 
 // isIdentity reports whether a field is one that only a gateway may set.
@@ -125,8 +140,8 @@ func set(names ...string) map[string]bool {
 	return m
 }
 
-// isFraming reports whether a name with underscores becomes one that frames or
-// routes the request where the two are the same.
+// isFraming reports whether an odd name becomes one that frames or routes the
+// request where its signs are the same as "-".
 func isFraming(field string) bool {
 	var b [maxIdentityName]byte
 	switch string(fold(&b, field)) {
