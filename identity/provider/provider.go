@@ -58,7 +58,7 @@ type Config struct {
 	Access time.Duration `yaml:"access,omitempty"`
 	// Refresh is how long an application that was allowed offline_access can
 	// get new tokens, however busy it is. Others can for 24 hours after the
-	// log-in, and until the person logs out. From 1h to 2160h, which is 90
+	// log-in, and while the session lasts that it was allowed in. From 1h to 2160h, which is 90
 	// days. Default: 720h. Example:
 	//
 	//	refresh: 168h
