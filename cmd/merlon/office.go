@@ -231,11 +231,21 @@ const tokenLife = 2 * time.Hour
 // allowed, and returns how many sessions those were.
 func (o *office) signOut(ctx context.Context, id string) (int, error) {
 	ended, err := o.sessions.End(ctx, session.Where{Account: id})
+	_, gerr := provider.EndGrants(ctx, o.db.Grants(), id, "", time.Now().Truncate(time.Second))
+	return len(ended), errors.Join(err, gerr, o.endTokens(ctx, id), o.db.Tokens().RevokeFamilies(ctx, id, ""))
+}
+
+// endTokens ends the access tokens that an account was given until now.
+func (o *office) endTokens(ctx context.Context, id string) error {
 	now := time.Now().Truncate(time.Second)
-	_, gerr := provider.EndGrants(ctx, o.db.Grants(), id, "", now)
-	return len(ended), errors.Join(err, gerr,
-		o.db.Tokens().Revoke(ctx, token.Revocation{Kind: token.OfSubject, ID: id, Before: now, Expires: now.Add(tokenLife)}, now),
-		o.db.Tokens().RevokeFamilies(ctx, id, ""))
+	return o.db.Tokens().Revoke(ctx, token.Revocation{Kind: token.OfSubject, ID: id, Before: now, Expires: now.Add(tokenLife)}, now)
+}
+
+// mayOther reports whether two states of an account may different things. Its
+// tokens, which hold groups and roles, then end: sessions and refresh secrets
+// look them up.
+func mayOther(a, b account.Account) bool {
+	return !slices.Equal(tidy(a.Groups), tidy(b.Groups)) || !slices.Equal(tidy(a.Roles), tidy(b.Roles))
 }
 
 // origin is where people reach the first site that has a name or says so.

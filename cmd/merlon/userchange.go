@@ -72,6 +72,11 @@ func (c *userChange) run(ctx context.Context, cmd *cobra.Command, o *office, nam
 	} else if err != nil {
 		return err
 	}
+	if mayOther(before, a) {
+		if err := o.endTokens(ctx, a.ID); err != nil {
+			return err
+		}
+	}
 	printf(cmd.OutOrStdout(), "%s: groups %s, roles %s, address %s.\n", a.Name, dash(a.Groups...), dash(a.Roles...), dash(a.Email))
 	return o.record(userUpdated, "an account was changed", a, changes(before, a))
 }

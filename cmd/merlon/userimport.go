@@ -283,8 +283,12 @@ func (i *userImport) change(ctx context.Context, o *office, old account.Account,
 	if errors.Is(err, account.ErrTaken) {
 		return fmt.Errorf("the address %s belongs to another account", r.Email)
 	}
-	if err == nil && a.Disabled && !old.Disabled {
+	switch {
+	case err != nil:
+	case a.Disabled && !old.Disabled:
 		_, err = o.signOut(ctx, a.ID)
+	case mayOther(old, a):
+		err = o.endTokens(ctx, a.ID)
 	}
 	return err
 }
