@@ -85,7 +85,13 @@ func (g *Guard) Name() string { return "identity" }
 func (g *Guard) Middleware(next http.Handler) http.Handler { return merlon.Middleware(g)(next) }
 
 // Weak says what about the configuration its author may not have meant.
-func (g *Guard) Weak() []string { return g.rules.Weak() }
+func (g *Guard) Weak() []string {
+	weak := g.rules.Weak()
+	if b := g.c.Basic; b != nil && b.Htpasswd != "" && required(g.c.MFA, b.Roles) > account.None {
+		weak = append(weak, "basic.htpasswd: mfa.required asks its users for a second factor, which such a file has not; they are let in by the password alone")
+	}
+	return weak
+}
 
 // Close ends the guard. It holds nothing open; requests that are under way go
 // on to be judged.

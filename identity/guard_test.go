@@ -229,6 +229,25 @@ func BenchmarkGuardSession(b *testing.B) {
 	}
 }
 
+// A file of passwords has no second factors. Who asks for some and lets its
+// users in is told.
+func TestPasswordFilesBesideRequiredFactorsAreTold(t *testing.T) {
+	for _, c := range []struct {
+		required, roles []string
+		told            bool
+	}{{[]string{"all"}, nil, true}, {[]string{"admin"}, []string{"reader", "admin"}, true}, {[]string{"admin"}, []string{"reader"}, false}, {nil, nil, false}} {
+		g, err := identity.New(identity.Config{
+			MFA: identity.MFA{Required: c.required}, Basic: &identity.Basic{Htpasswd: "/etc/merlon/htpasswd", Roles: c.roles},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := g.Weak(); (len(w) == 1) != c.told {
+			t.Errorf("%v beside %v: %q", c.required, c.roles, w)
+		}
+	}
+}
+
 func BenchmarkGuardAnonymous(b *testing.B) {
 	w := newWorld(b, identity.Config{Basic: &identity.Basic{}})
 	keys := apikey.New(apikey.NewMemory(), w.store)
