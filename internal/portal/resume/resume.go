@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -31,7 +32,7 @@ const (
 
 	maxTotal   = 64 << 20 // bytes of all that is kept
 	maxNobody  = 16 << 20 // bytes of what was sent by those not signed in
-	maxOwner   = 4 << 20  // bytes of one account, or of one address if there is no account
+	maxOwner   = 4 << 20  // bytes of one account, or of one address or /64 if there is no account
 	perRequest = 1 << 10  // what keeping costs beside the body
 	window     = time.Minute
 	maxTarget  = 8 << 10
@@ -106,7 +107,7 @@ func (k *Keeper) Keep(r *merlon.Request) (ticket string, cookie *http.Cookie, er
 		return "", nil, ErrTooLarge
 	}
 	what := Kept{Method: r.Method, Host: r.Host, Target: target, ContentType: r.Header.Get("Content-Type"), Body: body}
-	e := &entry{owner: "address " + r.Client.String(), until: k.now().Add(Lifetime)}
+	e := &entry{owner: "address " + network(r.Client), until: k.now().Add(Lifetime)}
 	if r.Identity != nil {
 		what.Subject = r.Identity.Subject
 		e.subject, e.owner = what.Subject, "account "+what.Subject
@@ -126,6 +127,15 @@ func (k *Keeper) Keep(r *merlon.Request) (ticket string, cookie *http.Cookie, er
 		return "", nil, err
 	}
 	return ticket, newCookie(r.Request, secret), nil
+}
+
+// network is whose an address is: with IPv6, one client has a /64.
+func network(a netip.Addr) string {
+	a = a.Unmap().WithZone("")
+	if !a.Is6() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, 64).Masked().String()
 }
 
 func (k *Keeper) add(key [32]byte, e *entry) error {

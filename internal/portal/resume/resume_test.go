@@ -217,6 +217,18 @@ func TestWhatIsKeptIsBoundedAndForgotten(t *testing.T) {
 	if kept < 1 || kept > 4 {
 		t.Errorf("one account keeps %d of 1 MiB", kept)
 	}
+	kept = 0
+	for i := range 10 { // one client has a whole /64
+		if _, _, err := k.Keep(post("/pay", form, body, func(r *merlon.Request) {
+			r.Identity = nil
+			r.Client = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(i)})
+		})); err == nil {
+			kept++
+		}
+	}
+	if kept < 1 || kept > 4 {
+		t.Errorf("one IPv6 client keeps %d of 1 MiB", kept)
+	}
 	for i := range 200 {
 		_, _, _ = k.Keep(post("/pay", form, body, func(r *merlon.Request) {
 			r.Identity = nil
