@@ -65,6 +65,7 @@ type page struct {
 	formTo      string // another origin that a form's answer may lead to
 	refresh     string // where to go at once
 	wait        time.Duration
+	providers   []oidc.Button // all if nil
 }
 
 // A view is what a template is given.
@@ -161,6 +162,9 @@ func (p *Portal) show(v *visit, pg page) {
 	}
 	if p.logo != nil {
 		d.Logo = p.logo.path()
+	}
+	if pg.providers != nil {
+		d.Providers = pg.providers
 	}
 	if pg.fail != "" {
 		d.Fail = v.text.get(pg.fail, pg.args...)

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/identity"
+	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/mfa"
+	"github.com/merlon-dev/merlon/identity/oidc"
 	"github.com/merlon-dev/merlon/identity/password"
 )
 
@@ -263,7 +265,21 @@ func (p *Portal) second(v *visit, options []string, name, pending string, again 
 	if again {
 		extra.Set("again", "yes")
 	}
-	return page{name: "second", pending: pending, data: d, extra: extra}
+	return page{name: "second", pending: pending, data: d, extra: extra, providers: p.ofWhoProves(v, options)}
+}
+
+// ofWhoProves are the providers that can prove again who is signed in.
+func (p *Portal) ofWhoProves(v *visit, options []string) []oidc.Button {
+	if v.sessionID() == "" || !slices.Contains(options, identity.OptProvider) {
+		return nil
+	}
+	list, err := p.env.Accounts.Externals(v.Context(), v.Identity.Subject)
+	if err != nil {
+		return nil // one too many is offered
+	}
+	return slices.DeleteFunc(slices.Clone(p.buttons), func(b oidc.Button) bool {
+		return !slices.ContainsFunc(list, func(e account.External) bool { return e.Issuer == b.Issuer })
+	})
 }
 
 // secondAgain is the page for one more proof, as it was sent.
