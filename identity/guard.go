@@ -372,6 +372,28 @@ func onlyKeyField(r *merlon.Request) bool {
 	return slices.ContainsFunc(r.Header["X-Api-Key"], ownKey) && !ownKey(rest)
 }
 
+// StripAnswer takes out of what a backend answers the cookies that only Merlon
+// may set: a backend, or what is injected into one of a site's several, could
+// plant the session of somebody else (fixation).
+func (g *Guard) StripAnswer(h http.Header) {
+	own := func(line string) bool {
+		// Of one without a name some browsers send the value alone, as it is.
+		name, _, _ := strings.Cut(strings.TrimLeft(line, " \t="), "=")
+		return ownCookie(strings.Trim(name, " \t"))
+	}
+	if !slices.ContainsFunc(h["Set-Cookie"], own) {
+		return
+	}
+	if h["Set-Cookie"] = slices.DeleteFunc(slices.Clone(h["Set-Cookie"]), own); len(h["Set-Cookie"]) == 0 {
+		delete(h, "Set-Cookie")
+	}
+}
+
+// ownCookie reports whether a cookie is Merlon's.
+func ownCookie(name string) bool {
+	return name == session.Cookie || strings.HasPrefix(name, session.Cookie+"-")
+}
+
 // stripCookies removes every cookie of Merlon's own.
 func stripCookies(h http.Header) {
 	fields := h["Cookie"]
@@ -383,7 +405,7 @@ func stripCookies(h http.Header) {
 		var parts []string
 		for part := range strings.SplitSeq(field, ";") {
 			name, _, _ := strings.Cut(strings.Trim(part, " \t"), "=")
-			if name != session.Cookie && !strings.HasPrefix(name, session.Cookie+"-") {
+			if !ownCookie(name) {
 				parts = append(parts, part)
 			}
 		}

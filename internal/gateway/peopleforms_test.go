@@ -306,3 +306,19 @@ func TestWhatOtherSitesHaveSentIsNotKept(t *testing.T) {
 		}
 	})
 }
+
+// Trap 49: a backend does not plant sessions, nor take them away.
+func TestBackendsSetNoCookiesOfOurs(t *testing.T) {
+	t.Parallel()
+	w := settle(t, strings.Replace(forms, "OFF", "waf", 1))
+	thief, b := w.in("bob"), w.in("ann")
+	planted := url.Values{"set": {
+		"app=1; Path=/", thief.Cookies() + "; Path=/; Secure; HttpOnly", "__Host-merlon=; Path=/; Max-Age=0; Secure",
+		" __Host-merlon-device =x; Path=/; Secure", "__Host-merlon-refresh=x; Path=/; Secure", "=__Host-merlon=x; Path=/; Secure", "__Host-other=2; Path=/; Secure",
+	}}
+	page := b.Get("/plant?" + planted.Encode()).Want(200)
+	if got := page.Header["Set-Cookie"]; len(got) != 2 || !strings.HasPrefix(got[0], "app=1") || !strings.HasPrefix(got[1], "__Host-other=2") {
+		t.Errorf("the backend has set %q", got)
+	}
+	b.Get("/orders").Want(200, "backend ANN-ID")
+}

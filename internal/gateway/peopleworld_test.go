@@ -73,6 +73,10 @@ func openBackend(t testing.TB) *backend {
 					return
 				}
 			}
+		case "/plant":
+			for _, c := range r.URL.Query()["set"] {
+				w.Header().Add("Set-Cookie", c)
+			}
 		case "/stream":
 			w.Header().Set("Content-Type", "text/event-stream")
 			for {

@@ -180,6 +180,9 @@ func (e *exchange) response(res *http.Response) merlon.Decision {
 	if e.proofEnds != nil && strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
 		e.proofEnds()
 	}
+	if p := e.g.people; p != nil {
+		p.guard.StripAnswer(res.Header)
+	}
 	e.r.AddHeader(res.Header)
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, res.Header)
