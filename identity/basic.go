@@ -382,7 +382,7 @@ func (b *BasicProver) verify(r *merlon.Request, tag, user, pass string) (*merlon
 	name := id.Name
 	if name == "" {
 		if name, err = account.Fold(user); err != nil {
-			name = "\x00" + shorten(user, 64)
+			name = noName + shorten(user, 64)
 		}
 	}
 	at := place{name, r.Client}
@@ -431,7 +431,7 @@ func (b *BasicProver) verify(r *merlon.Request, tag, user, pass string) (*merlon
 
 func (b *BasicProver) event(r *merlon.Request, e Event) {
 	if b.env.Event != nil {
-		e.Method, e.Request = account.ByBasic, r
+		e.Method, e.Request, e.User = account.ByBasic, r, Loggable(e.User)
 		b.env.Event(e)
 	}
 }

@@ -77,7 +77,7 @@ func (d *Desk) Password(v Visit, name, pass string) (Step, error) {
 func find(ctx context.Context, accounts account.Store, name string) (a account.Account, user string, err error) {
 	user, err = account.Fold(name)
 	if err != nil {
-		return account.Account{}, "\x00" + shorten(name, 64), nil // no name of anybody
+		return account.Account{}, noName + shorten(name, 64), nil // no name of anybody
 	}
 	a, err = accounts.ByName(ctx, user)
 	if strings.Contains(user, "@") { // asked for in any case, so that it takes as long

@@ -91,6 +91,21 @@ func TestWrongLooksTheSame(t *testing.T) {
 	b.want(b.password("bob", annsPassword), identity.SignedIn)
 }
 
+// A password that is typed into the field for the name does not reach the log,
+// unless it could be a name.
+func TestWhatCannotBeANameIsNotLogged(t *testing.T) {
+	w := newWorld(t, identity.Config{})
+	for range 9 {
+		w.browser("198.51.100.1").password("my secret password", "x")
+	}
+	if !w.event(identity.LoginFail, identity.NoAccount) || !w.event(identity.LoginFailMax, identity.TooManyTries) {
+		t.Error("nothing was logged")
+	}
+	if text := fmt.Sprintf("%+v", w.events); strings.Contains(text, "secret") {
+		t.Error(text)
+	}
+}
+
 // trap 41: having to wait, too, does not tell who exists.
 func TestWaitingLooksTheSame(t *testing.T) {
 	w := newWorld(t, identity.Config{})

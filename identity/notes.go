@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -88,9 +89,21 @@ const (
 
 func (d *Desk) event(v Visit, e Event) {
 	if d.env.Event != nil {
-		e.Request = v.Request
+		e.Request, e.User = v.Request, Loggable(e.User)
 		d.env.Event(e)
 	}
+}
+
+// noName begins what tries are counted by if it cannot be a log-in name.
+const noName = "\x00"
+
+// Loggable is a log-in name for the log. What cannot be one has not seldom been
+// a password, typed into the wrong field.
+func Loggable(user string) string {
+	if strings.HasPrefix(user, noName) {
+		return ""
+	}
+	return user
 }
 
 // failed notes a try that failed: for the log, and for the account's owner if
@@ -137,7 +150,7 @@ func (d *Desk) Attacked(n attempts.Notice) {
 		if n.Kind == attempts.AccountLocked {
 			name = LoginLock
 		}
-		d.env.Event(Event{Name: name, Reason: merlon.Reason(n.Kind), User: n.Account, Detail: strconv.Itoa(n.Count) + " failures", Err: n.Err})
+		d.env.Event(Event{Name: name, Reason: merlon.Reason(n.Kind), User: Loggable(n.Account), Detail: strconv.Itoa(n.Count) + " failures", Err: n.Err})
 	}
 	if n.Account == "" || d.env.Letters == nil || n.Kind != attempts.AccountAttacked && n.Kind != attempts.AccountLocked {
 		return

@@ -48,7 +48,7 @@ func (d *Desk) AskRecover(v Visit, name string) (Step, error) {
 func (d *Desk) askMail(v Visit, name string) Step {
 	user, err := account.Fold(name)
 	if err != nil {
-		user = "\x00" + shorten(name, 64)
+		user = noName + shorten(name, 64)
 	}
 	_, wait := d.env.Throttle.Begin(v.Context(), attempts.Try{Kind: attempts.Mail, Account: user, Client: v.Client})
 	if !wait.OK() {

@@ -285,8 +285,8 @@ func (b *peopleBuilder) alarm(n attempts.Notice) {
 	if n.Client.IsValid() {
 		l.Client = n.Client.String()
 	}
-	if n.Account != "" {
-		l.Attrs = map[string]string{"user": n.Account}
+	if user := identity.Loggable(n.Account); user != "" {
+		l.Attrs = map[string]string{"user": user}
 	}
 	if n.Err != nil {
 		l.Attrs = map[string]string{"error": n.Err.Error()}
