@@ -26,6 +26,9 @@ func (b *builder) weak() {
 		name := strings.Join(s.Host, ", ")
 		weakGuards(say, name, s.Guards)
 		weakUpstream(say, name, s.Upstream)
+		if b.g.people != nil && s.Origin == "" && len(s.Host) > 0 && strings.HasPrefix(s.Host[0], "*") {
+			say(name, "origin: is not set, so links in letters lead to "+b.g.people.origin(s.Host[0])+", and passkeys are good there only")
+		}
 		for _, r := range s.Routes {
 			weakGuards(say, name+r.Path, r.Guards)
 			weakUpstream(say, name+r.Path, r.Upstream)
