@@ -8,15 +8,21 @@ import (
 
 // A cache remembers values that are known to trigger nothing. It compares
 // whole values, so a collision costs time, never a verdict. A value is kept
-// when it comes for the second time: most values never do.
+// when it comes for the second time: most values never do, and those must not
+// take the place of others that come all the time.
 type cache struct {
-	tags  [cacheSlots]atomic.Uint32 // of the values, or of those that came once
+	once  [cacheSlots]atomic.Uint32 // tags of values that came once
+	tags  [cacheSlots]atomic.Uint32 // of the values that are kept
 	slots [cacheSlots]atomic.Pointer[known]
 }
 
 const (
 	cacheSlots = 1 << 14
-	cacheValue = 512 // the longest value that is remembered
+	cacheValue = 512 // the longest value that is kept in any slot
+	// Longer values, such as pages that are the same for everybody, have few
+	// slots: 4 MiB together.
+	longSlots = 1 << 8
+	longValue = 16 << 10
 )
 
 type known struct {
@@ -47,14 +53,18 @@ var seed = maphash.MakeSeed()
 
 // find looks a value up. Two slots can have it.
 func (c *cache) find(class int, key, val string) place {
-	if len(key)+len(val) > cacheValue {
+	slots := uint64(cacheSlots)
+	switch n := len(key) + len(val); {
+	case n > longValue:
 		return place{slot: -1}
+	case n > cacheValue:
+		slots = longSlots
 	}
 	h := maphash.String(seed, val) ^ uint64(class)*0x9E3779B97F4A7C15
 	if key != "" {
 		h ^= maphash.String(seed, key) * 0x9E3779B97F4A7C15
 	}
-	n, tag := int(h%cacheSlots), uint32(h>>32)|1
+	n, tag := int(h%slots), uint32(h>>32)|1
 	for _, slot := range [...]int{n, n ^ 1} {
 		if c.tags[slot].Load() != tag {
 			continue
@@ -71,14 +81,14 @@ func (c *cache) keep(p place, class int, key, val string) {
 	if p.slot < 0 {
 		return
 	}
-	for _, slot := range [...]int{p.slot, p.slot ^ 1} {
-		if c.tags[slot].Load() == p.tag {
-			c.slots[slot].Store(&known{class, strings.Clone(key), strings.Clone(val)})
-			return
-		}
+	if c.once[p.slot].Load() != p.tag {
+		c.once[p.slot].Store(p.tag)
+		return
 	}
-	if p.tag&2 != 0 {
-		p.slot ^= 1
+	slot := p.slot
+	if c.tags[slot].Load() != 0 && (c.tags[slot^1].Load() == 0 || p.tag&2 != 0) {
+		slot ^= 1
 	}
-	c.tags[p.slot].Store(p.tag) // what was there is forgotten
+	c.slots[slot].Store(&known{class, strings.Clone(key), strings.Clone(val)})
+	c.tags[slot].Store(p.tag)
 }
