@@ -44,6 +44,7 @@ type people struct {
 	policy   *password.Policy
 	sessions *session.Manager
 	tokens   *token.Service     // nil if there are none
+	signs    token.Config       // what they are made of
 	issues   bool               // tokens of our own
 	server   *provider.Provider // nil if it has no clients
 	portal   *portal.Portal
@@ -109,7 +110,9 @@ func (b *peopleBuilder) build() {
 		Throttle: throttle, Letters: letters, Event: b.event, Revoke: p.revoke, Mapped: mapped(c.OIDC.Providers),
 	})
 	if err != nil {
-		b.rest()
+		if b.rest(); errors.Join(b.errs...) == nil { // it is usually told there
+			b.errs = append(b.errs, err)
+		}
 		return
 	}
 	b.tokens()
@@ -144,13 +147,9 @@ func (b *peopleBuilder) tokens() {
 		return
 	}
 	p.issues = c.Issuer != ""
-	log := b.env.Log
-	if b.env.Stores == nil {
-		log = nil
-	}
-	s, err := p.stores.tokensFor(c, log)
+	s, err := p.stores.tokensFor(c)
 	b.fail("token", err)
-	p.tokens = s
+	p.tokens, p.signs = s, c
 }
 
 // provers makes the guard: what a program sends on purpose before the session.
@@ -299,6 +298,9 @@ func (b *peopleBuilder) alarm(n attempts.Notice) {
 // start begins what goes on without requests.
 func (p *people) start(ctx context.Context, fail func(error)) {
 	ctx, p.cancel = context.WithCancel(ctx)
+	if p.tokens != nil {
+		p.stores.lookAfter(p.tokens, p.signs, fail)
+	}
 	go func() {
 		if err := p.stores.rehearse(ctx, p.hasher); err != nil && ctx.Err() == nil {
 			fail(err)

@@ -54,30 +54,35 @@ type Stores struct {
 }
 
 // tokensFor returns the service that there is if its configuration is the
-// same, since what is open with its tokens ends with it.
-func (s *Stores) tokensFor(c token.Config, log *slog.Logger) (*token.Service, error) {
+// same, since what is open with its tokens ends with it; otherwise a new one.
+func (s *Stores) tokensFor(c token.Config) (*token.Service, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.tokens != nil && reflect.DeepEqual(s.signs, c) {
 		return s.tokens, nil
 	}
-	t, err := token.New(context.Background(), c, s.Key, s.Tokens)
-	if err != nil {
-		return nil, err
+	return token.New(context.Background(), c, s.Key, s.Tokens)
+}
+
+// lookAfter has a service of tokensFor rotate its keys and hear of revocations,
+// in the place of the one before. A configuration that is only tried, or cannot
+// be used after all, does not come so far.
+func (s *Stores) lookAfter(t *token.Service, c token.Config, fail func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tokens == t {
+		return
 	}
 	if s.running != nil {
 		s.running()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.signs, s.tokens, s.running = c, t, cancel
-	if log != nil { // otherwise it is only tried
-		go func() {
-			if err := t.Run(ctx); err != nil && ctx.Err() == nil {
-				log.Error("tokens are not looked after any longer", "error", err)
-			}
-		}()
-	}
-	return t, nil
+	go func() {
+		if err := t.Run(ctx); err != nil && ctx.Err() == nil {
+			fail(err)
+		}
+	}()
 }
 
 // hasherFor returns the one that there is if its configuration is the same, so

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -141,5 +142,34 @@ func TestNoTokensWithoutAnIssuer(t *testing.T) {
 	w := settle(t, openTown)
 	if got := w.in("ann").Do("POST", "/.merlon/token", "", script...); got.Status != 404 {
 		t.Errorf("got %d", got.Status)
+	}
+}
+
+// A reload that cannot be used leaves the tokens and what is open with them; so
+// does one that changes other things.
+func TestReloadsLeaveTokens(t *testing.T) {
+	w := settle(t, tokenTown)
+	text := accessToken(t, w.in("ann").Do("POST", "/.merlon/token", "", script...))
+	program := w.browser()
+	open := dialWebSocket(t, program, http.Header{"Authorization": {"Bearer " + text}})
+	shorter := strings.Replace(tokenTown, "algorithm: EdDSA", "algorithm: EdDSA, lifetime: 4m", 1)
+	for _, c := range []struct {
+		name, text string
+		good       bool
+	}{
+		{"other tokens and a mistake", strings.Replace(shorter, "require: login", "require: login, limit: {burst: -1}", 1), false},
+		{"the same tokens", strings.Replace(tokenTown, "require: login", "require: login, limit: {burst: 300}", 1), true},
+	} {
+		f := read(t, c.text, w.backend.URL)
+		f.Data = w.data
+		if err := w.Reload(f); (err == nil) != c.good {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		select {
+		case <-open:
+			t.Fatalf("%s: what was open with a token was closed", c.name)
+		case <-time.After(700 * time.Millisecond):
+		}
+		program.Program("GET", "/orders", "Authorization", "Bearer "+text).Want(200)
 	}
 }
