@@ -289,9 +289,13 @@ func (c *client) origins() []string {
 	return os
 }
 
-// authenticate returns the client that sent a request, or writes why not. The
-// form was parsed.
+// authenticate reads the form of a request and returns the client that sent
+// it, or writes why not.
 func (p *Provider) authenticate(w http.ResponseWriter, r *http.Request) (*client, bool) {
+	if e, err := readForm(w, r); err != nil {
+		p.refuse(w, r, http.StatusBadRequest, BadRequest, e, err.Error())
+		return nil, false
+	}
 	id, secret, proof, err := credentials(r)
 	if err != nil {
 		p.refuse(w, r, http.StatusBadRequest, BadRequest, "invalid_request", err.Error())

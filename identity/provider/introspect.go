@@ -66,10 +66,6 @@ func (p *Provider) Ended(ctx context.Context, claims map[string]any) (bool, erro
 // introspect is the introspection endpoint (RFC 7662).
 func (p *Provider) introspect(w http.ResponseWriter, r *http.Request) {
 	noStore(w)
-	if e, err := readForm(w, r); err != nil {
-		p.refuse(w, r, http.StatusBadRequest, BadRequest, e, err.Error())
-		return
-	}
 	c, ok := p.authenticate(w, r)
 	if !ok {
 		return
@@ -122,10 +118,6 @@ func (p *Provider) introspectRefresh(ctx context.Context, c *client, token strin
 func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
 	p.allowOrigin(w, r)
 	noStore(w)
-	if e, err := readForm(w, r); err != nil {
-		p.refuse(w, r, http.StatusBadRequest, BadRequest, e, err.Error())
-		return
-	}
 	c, ok := p.authenticate(w, r)
 	if !ok {
 		return

@@ -43,10 +43,6 @@ type tokens struct {
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	p.allowOrigin(w, r)
 	noStore(w)
-	if e, err := readForm(w, r); err != nil {
-		p.refuse(w, r, http.StatusBadRequest, BadRequest, e, err.Error())
-		return
-	}
 	c, ok := p.authenticate(w, r)
 	if !ok {
 		return

@@ -106,6 +106,8 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 		return err
 	}
 	if s.stores != nil { // the first gateway was only to see whether it can be built
+		s.stores.hashes, s.stores.hasher = g.people.c.Password, g.people.hasher // what this machine can afford is measured once
+		g.people.close()
 		if g, err = build(f, s.env(), g.wafs); err != nil {
 			return err
 		}
