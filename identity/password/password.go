@@ -139,13 +139,14 @@ func (h *Hasher) Dummy(ctx context.Context, password string) error {
 	return err
 }
 
-// Rehearse measures how long a stored hash of another kind takes, so that from
-// the first log-in on unknown accounts take as long as those that still have
-// one. Without it that is known only once somebody with such a hash has tried
-// to log in.
+// Rehearse measures how long a stored hash of another kind takes, and one of
+// the own kind, so that from the first log-in on unknown accounts take as long
+// as those that still have one. Without it that is known only once somebody
+// with such a hash, and somebody without, has tried to log in.
 func (h *Hasher) Rehearse(ctx context.Context, stored string) error {
 	for range 3 { // the least counts: a machine that is starting is busy
-		if _, _, err := h.Verify(ctx, stored, ""); err != nil {
+		_, _, err := h.Verify(ctx, stored, "")
+		if err = errors.Join(err, h.Dummy(ctx, "")); err != nil {
 			return err
 		}
 	}
