@@ -3,6 +3,7 @@ package merlon
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -148,10 +149,19 @@ func BodyFailed(err error) Decision {
 	return d
 }
 
-// AddHeader sets in dst every field of src.
+// AddHeader sets in dst every field of src. Cookies join those that are there,
+// each line once.
 func AddHeader(dst, src http.Header) {
 	for k, v := range src {
-		dst[k] = append(dst[k][:0:0], v...)
+		if k != "Set-Cookie" {
+			dst[k] = append(dst[k][:0:0], v...)
+			continue
+		}
+		for _, line := range v {
+			if !slices.Contains(dst[k], line) {
+				dst[k] = append(dst[k][:len(dst[k]):len(dst[k])], line)
+			}
+		}
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 // a build pass.
 var layers = []string{
 	".",
-	"secrets ledger merlontest identity/account",
-	"record certs upstream headers mask origin limit waf csrf access payload schema egress sandbox sqlguard seal backup identity/*",
+	"secrets ledger merlontest identity/account count internal/field",
+	"record certs upstream headers mask origin decoy ban limit challenge waf stuffing csrf access throttle payload schema egress sandbox sqlguard seal backup identity/*",
 	"identity",
 	"audit prove",
 	"internal/store internal/store/* internal/portal/*",

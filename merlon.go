@@ -45,6 +45,7 @@ type Outcome struct {
 	Status   int    // the status the client was sent; 0 if it was sent none
 	Guard    string // the guard that refused; empty if the request passed
 	Upstream bool   // whether the upstream was asked
+	In, Out  int64  // bytes of the request's body and of the answer's
 }
 
 // A Gate asks guards in a fixed order and obeys the first that does not pass.

@@ -43,6 +43,7 @@ type Identity struct {
 	Name    string    // the log-in name, or what stands for it; for people
 	Groups  []string  // as the account or the provider says
 	Roles   []string  // what policies are about
+	Tenant  string    // which customer they belong to; empty if nothing says so
 	Scopes  []string  // what a key or token is good for; nil if it is not bounded
 	Methods []string  // how it was proved: "password", "totp", "passkey"
 	When    time.Time // when it was last proved by a person; zero if none was there

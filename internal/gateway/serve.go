@@ -44,7 +44,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	e.route = g.match(r)
 	end := g.env.Tracer.start(r)
 	defer func() { // also when the upstream's answer breaks off by a panic
-		e.outcome.Status = e.w.status
+		e.outcome.Status, e.outcome.In, e.outcome.Out = e.w.status, e.in.n.Load(), e.w.n
 		e.route.gate.Done(r, e.outcome)
 		e.record()
 		e.tapeEnd()
