@@ -53,6 +53,9 @@ const (
 	GuardFailed Reason = "guard-failed"
 	// BodyUnreadable: the request body could not be read to its end.
 	BodyUnreadable Reason = "body-unreadable"
+	// MemoryFull: the bodies of other requests that guards look at take all the
+	// memory that there is for them. If there is more, raise inspect_memory.
+	MemoryFull Reason = "memory-full"
 )
 
 // A Decision is a guard's answer. The zero Decision refuses with 403.
@@ -137,11 +140,22 @@ func (e *LateRefusal) Error() string {
 	return e.Guard + ": refused while streaming: " + string(e.Decision.Reason)
 }
 
+// ReducedCapacity is the problem type of a server that could serve the request
+// at another time (draft-ietf-httpapi-ratelimit-headers).
+const ReducedCapacity = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+
 // BodyFailed turns an error of reading the request body into a decision: the
 // one of the guard that refused the rest of it, if a guard did, 400 otherwise.
 func BodyFailed(err error) Decision {
 	if late, ok := errors.AsType[*LateRefusal](err); ok {
 		return late.Decision
+	}
+	if errors.Is(err, ErrNoRoom) {
+		d := Refuse(http.StatusServiceUnavailable, MemoryFull)
+		d.Problem = ReducedCapacity
+		d.Header = http.Header{"Retry-After": {"1"}}
+		d.Err, d.Close = err, true
+		return d
 	}
 	d := Refuse(http.StatusBadRequest, BodyUnreadable)
 	d.Err = err

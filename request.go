@@ -25,12 +25,14 @@ type Request struct {
 	Path     string     // the gateway: the decoded path that routes and policies are matched on
 	Conflict bool       // the gateway: another reading of the path would reach another route
 	Identity *Identity  // package identity; nil means anonymous
+	Room     *Room      // the gateway: for what is held of bodies; nil for no bound
 
 	body    *peekBody
 	asking  *entry // the guard being asked, set by the Gate
 	checked int    // how many guards of the Gate were asked
 
 	peeked int64 // the most that a guard has asked to see of the body
+	held   int64 // of Room
 
 	mu       sync.Mutex // streaming bodies record verdicts from other goroutines
 	verdicts []Verdict
@@ -138,12 +140,33 @@ func (r *Request) Peek(limit int64) (head []byte, whole bool, err error) {
 		return nil, true, nil
 	}
 	if r.body == nil || r.Request.Body != io.ReadCloser(r.body) {
-		r.body = &peekBody{src: r.Request.Body, length: r.Request.ContentLength}
+		r.body = &peekBody{src: r.Request.Body, length: r.Request.ContentLength, grow: r.hold}
 		r.Request.Body = r.body
 	}
 	head, whole, err = r.body.peek(limit)
 	r.peeked = max(r.peeked, int64(len(head)))
 	return head, whole, err
+}
+
+// hold takes room for n bytes more of the body.
+func (r *Request) hold(n int64) error {
+	if r.Room == nil {
+		return nil
+	}
+	if !r.Room.take(n) {
+		return ErrNoRoom
+	}
+	r.held += n
+	return nil
+}
+
+// Release gives back the room that the request's body took. Whoever has set
+// Room calls it once, when nothing reads the body any more.
+func (r *Request) Release() {
+	if r.Room != nil {
+		r.Room.left.Add(r.held)
+		r.held = 0
+	}
 }
 
 // Peeked returns how many bytes of the body guards have looked at.
@@ -200,6 +223,7 @@ type peekBody struct {
 	err error // what ended src
 
 	length int64 // as declared; negative if it is not known
+	grow   func(n int64) error
 }
 
 const (
@@ -212,7 +236,11 @@ func (b *peekBody) peek(max int64) (head []byte, whole bool, err error) {
 		// One byte more than asked tells whether there is more.
 		n := len(b.buf)
 		if n == cap(b.buf) {
-			b.buf = slices.Grow(b.buf, int(min(max+1-int64(n), b.step())))
+			more := min(max+1-int64(n), b.step())
+			if err := b.grow(more); err != nil {
+				return b.buf, false, err
+			}
+			b.buf = slices.Grow(b.buf, int(more))
 		}
 		m, err := b.src.Read(b.buf[n:min(int64(cap(b.buf)), max+1)])
 		b.buf = b.buf[:n+m]

@@ -147,7 +147,7 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		}
 		return d
 	}
-	r.Identity = found
+	r.Identity = g.withTenant(found)
 	d := merlon.Pass(Proved)
 	if renewed, err := g.renew(r, found); err != nil {
 		return g.refuse(r, g.renewer, err)
@@ -162,6 +162,33 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		d.Header.Set("WWW-Authenticate", bearer(r)+`, error="insufficient_user_authentication"`) // RFC 9470
 	}
 	return d
+}
+
+// withTenant adds the tenant that a group of id names, if nothing else does.
+func (g *Guard) withTenant(id *merlon.Identity) *merlon.Identity {
+	if g.c.Tenant == "" || id.Tenant != "" {
+		return id
+	}
+	tenant := ""
+	for _, group := range id.Groups {
+		if rest, ok := strings.CutPrefix(group, g.c.Tenant); ok && rest != "" && (tenant == "" || rest < tenant) {
+			tenant = rest
+		}
+	}
+	if tenant == "" {
+		return id
+	}
+	with := *id // others may hold the one that was proved
+	with.Tenant = tenant
+	return &with
+}
+
+// Tries reports whether r has something of the kind that proves who is asking.
+// Whether it does is for Check; guards that are asked before it need to know
+// who might be somebody.
+func (g *Guard) Tries(r *merlon.Request) bool {
+	return r.Header["Authorization"] != nil || r.Header["X-Api-Key"] != nil ||
+		r.TLS != nil && len(r.TLS.VerifiedChains) > 0 || session.Has(r.Header)
 }
 
 // asked remembers which sessions have been asked about within this second. It

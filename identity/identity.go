@@ -79,6 +79,14 @@ type Config struct {
 	//
 	//	fresh: 10m
 	Fresh time.Duration `yaml:"fresh,omitempty"`
+	// Tenant is how the name of a group begins that says which customer its
+	// members belong to; the rest of it is the tenant, which limits and queues
+	// can be by. Of several such groups the first by name counts, and a
+	// token's own claim before all. Default: none; nobody has a tenant.
+	// Example:
+	//
+	//	tenant: customer/
+	Tenant string `yaml:"tenant,omitempty"`
 }
 
 // MFA says who must have a second factor, and what people are shown about it.

@@ -29,6 +29,12 @@ func newID() (string, Hash) {
 	return base64.RawURLEncoding.EncodeToString(id[:]), sha256.Sum256(id[:])
 }
 
+// Has reports whether h has a cookie that may be a session's.
+func Has(h http.Header) bool {
+	_, err := hashOf(h)
+	return err == nil
+}
+
 // hashOf returns the hash of the one session cookie among the Cookie fields
 // of h; [merlon.ErrNoProof] if there is none. With two, which of them a
 // browser was meant to send is anyone's guess.

@@ -34,6 +34,11 @@ func (i *issuer) read(r *raw, now time.Time) (*Claims, error) {
 			return fail(err)
 		}
 	}
+	if i.claims.tenant != "" {
+		if c.Tenant, err = m.text(i.claims.tenant); err != nil {
+			return fail(err)
+		}
+	}
 	if c.Subject == "" || i.own && c.ID == "" {
 		return fail(errMissing("sub or jti"))
 	}
@@ -139,7 +144,7 @@ func another(m members) bool {
 func (i *issuer) identity(c *Claims) merlon.Identity {
 	id := merlon.Identity{
 		Subject: c.Subject, Name: c.Name, When: c.AuthTime,
-		Groups: sorted(c.Groups), Roles: sorted(c.Roles), Scopes: c.Scopes,
+		Groups: sorted(c.Groups), Roles: sorted(c.Roles), Tenant: c.Tenant, Scopes: c.Scopes,
 	}
 	if i.own {
 		id.Session = c.Session

@@ -77,7 +77,7 @@ func (m members) has(name string) bool {
 
 // text returns a member that must be a text, if it is there; null is none.
 func (m members) text(name string) (string, error) {
-	v, ok := m[name]
+	v, ok := m.at(name)
 	if !ok {
 		return "", nil
 	}

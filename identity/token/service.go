@@ -96,7 +96,7 @@ func New(ctx context.Context, c Config, key secrets.Key, store Store) (*Service,
 func newIssuer(c Issuer) (*issuer, *source, error) {
 	i := &issuer{
 		name: c.Issuer, revokes: c.Issuer, audience: c.Audience, lifetime: c.Lifetime, skew: c.Skew, methods: c.Methods,
-		claims: claimNames{c.Name, c.Groups, c.Roles, c.Scopes},
+		claims: claimNames{c.Name, c.Groups, c.Roles, c.Tenant, c.Scopes},
 	}
 	for _, a := range c.Algorithms {
 		i.algs = append(i.algs, jose.SignatureAlgorithm(a))

@@ -148,6 +148,11 @@ type Issuer struct {
 	//
 	//	roles: /realm_access/roles
 	Roles string `yaml:"roles,omitempty"`
+	// Tenant is the claim with the customer that a user belongs to, a text, as
+	// for groups. Default: none; see identity.tenant. Example:
+	//
+	//	tenant: org_id
+	Tenant string `yaml:"tenant,omitempty"`
 	// Scopes is the claim with what the token is good for: a text with spaces
 	// in between, or a list. A token without it is good for no scope.
 	// Default: scope. Example:
@@ -288,6 +293,7 @@ type Claims struct {
 	Groups   []string
 	Roles    []string
 	Name     string    // name
+	Tenant   string    // whose claim an issuer's configuration names
 	Methods  []string  // amr
 	AuthTime time.Time // auth_time; zero if the token has none
 	Session  string    // sid

@@ -35,7 +35,7 @@ type issuer struct {
 	keys     keySource
 }
 
-type claimNames struct{ name, groups, roles, scopes string }
+type claimNames struct{ name, groups, roles, tenant, scopes string }
 
 // Verify returns the claims of an access token that holds; otherwise an
 // [*Error]. It cannot check what a token is bound to: see Claims.Certificate.

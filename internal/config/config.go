@@ -39,6 +39,18 @@ type File struct {
 	// Default: the user's data folder, such as ~/.local/share/merlon.
 	// Example: /var/lib/merlon
 	Data string `yaml:"data,omitempty"`
+	// Key is a secret of at least 32 random bytes, from which all others are
+	// derived: for second factors and signing keys at rest, and for what browsers
+	// carry, such as passes and known devices. Replicas must have the same. Who
+	// loses it loses the second factors. Default: made at the first start, merlon.key in the
+	// data folder. Example:
+	//
+	//	key: file:/etc/merlon/merlon.key
+	Key secrets.Ref `yaml:"key,omitempty"`
+	// InspectMemory bounds how much all requests together hold of bodies that
+	// guards want to see; what comes when it is taken is answered 503. From
+	// 16MiB to 1024GiB. Default: 256MiB. Example: 1GiB
+	InspectMemory merlon.Size `yaml:"inspect_memory,omitempty"`
 	// TLS says which certificates are served and which protocol versions.
 	TLS certs.Config `yaml:"tls,omitempty"`
 	// EdgeConfig names the proxies in front of Merlon and bounds what a client
@@ -58,9 +70,11 @@ type File struct {
 	// replicas can share. Default: SQLite, identity.db in the data folder.
 	// Example: env:MERLON_STORE
 	Store secrets.Ref `yaml:"store,omitempty"`
-	// Redis is where the URL of a Redis or Valkey server is kept, which then
-	// holds sessions: rediss:// with TLS; unix:// and redis:// on this machine.
-	// Default: sessions are where accounts are. Example: env:MERLON_REDIS
+	// Redis is where the URL of a Redis or Valkey server, its Sentinels or its
+	// cluster is kept, in which replicas share counters, bans and sessions:
+	// rediss:// with TLS; unix:// and redis:// on this machine. Default: every
+	// process counts for itself, and sessions are where accounts are.
+	// Example: env:MERLON_REDIS
 	Redis secrets.Ref `yaml:"redis,omitempty"`
 	// Guards hold for every site that does not say otherwise.
 	Guards `yaml:",inline"`

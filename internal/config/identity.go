@@ -10,21 +10,11 @@ import (
 	"github.com/merlon-dev/merlon/identity/token"
 	"github.com/merlon-dev/merlon/internal/portal"
 	"github.com/merlon-dev/merlon/internal/portal/mail"
-	"github.com/merlon-dev/merlon/secrets"
 )
 
 // Identity says who can sign in and how, on all sites. It is in force as soon
 // as it is written, be it empty, or as anything is required of who comes in.
 type Identity struct {
-	// Key is a secret of at least 32 random bytes, from which all others are
-	// derived: for second factors and signing keys at rest, for what browsers
-	// carry between two pages. Replicas must have the same. Who loses it loses the
-	// second factors. Default: made at the first start, identity.key in the
-	// data folder. Example:
-	//
-	//	key: file:/etc/merlon/identity.key
-	Key secrets.Ref `yaml:"key,omitempty"`
-
 	identity.Config `yaml:",inline"`
 
 	// OIDC is identity providers elsewhere.

@@ -64,6 +64,7 @@ type Env struct {
 	Limits  limit.Store      // may be nil while a configuration is only checked
 	Tapes   *record.Recorder // nil if no traffic is recorded
 	Stores  *Stores          // nil while a configuration is only checked, and if nobody signs in
+	Room    *merlon.Room     // for bodies that guards look at; nil for no bound
 	// HTTPS is the address of the listener that people reach sites by, once
 	// there is one.
 	HTTPS func() string
@@ -158,6 +159,9 @@ func (b *builder) build() {
 		if _, err := tracesURL(f.Telemetry.Traces); err != nil {
 			b.errs = append(b.errs, err)
 		}
+	}
+	if n := f.InspectMemory; n != 0 && (n < 16*merlon.MiB || n > 1024*merlon.GiB) {
+		b.errs = append(b.errs, merlon.BadSetting("inspect_memory", n.String(), "must be from 16MiB to 1024GiB"))
 	}
 	b.listeners()
 	b.people()

@@ -270,8 +270,8 @@ func TestPagesAreOnEverySiteBehindItsGuards(t *testing.T) {
 
 func TestCheckTellsEveryMistakeAboutPeople(t *testing.T) {
 	f := read(t, `
+key: env:MERLON_NO_SUCH_KEY
 identity:
-  key: env:MERLON_NO_SUCH_KEY
   register: sometimes
   fresh: 1s
   mfa: {grace: 1s, required: []}

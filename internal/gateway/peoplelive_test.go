@@ -255,7 +255,7 @@ func TestAReloadCannotMovePeople(t *testing.T) {
 	for name, text := range map[string]string{
 		"another store": openTown + "store: env:MERLON_TEST_STORE\n",
 		"Redis":         openTown + "redis: env:MERLON_TEST_STORE\n",
-		"another key":   strings.Replace(openTown, "identity:\n", "identity:\n  key: env:MERLON_TEST_KEY\n", 1),
+		"another key":   strings.Replace(openTown, "identity:\n", "key: env:MERLON_TEST_KEY\nidentity:\n", 1),
 		"other letters": strings.Replace(openTown, "identity:\n", "identity:\n  mail: {from: x@example.com}\n", 1),
 		"and a mistake": openTown + "store: env:MERLON_TEST_STORE\nledger: {sync: sometimes}\n",
 	} {

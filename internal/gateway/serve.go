@@ -35,7 +35,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		// that a client still waits for 100 Continue.
 		r.Body = in
 	}
-	r.Client = g.edge.ClientAddr(hr)
+	r.Client, r.Room = g.edge.ClientAddr(hr), g.env.Room
 	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in, tape: tape}
 	if e.secure && r.TLS == nil {
 		// TLS ended at a trusted proxy. For cookies, and whoever asks, it is TLS.
@@ -46,6 +46,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	defer func() { // also when the upstream's answer breaks off by a panic
 		e.outcome.Status, e.outcome.In, e.outcome.Out = e.w.status, e.in.n.Load(), e.w.n
 		e.route.gate.Done(r, e.outcome)
+		r.Release()
 		e.record()
 		e.tapeEnd()
 		end(e.outcome)

@@ -33,6 +33,9 @@ const (
 	drainTotal = 30 * time.Second
 )
 
+// defaultRoom is how much all bodies together take while guards look at them.
+const defaultRoom = 256 * merlon.MiB
+
 // A Server listens, and hands every request to the newest [Gateway].
 type Server struct {
 	listen  config.Listen
@@ -45,6 +48,8 @@ type Server struct {
 	limits  limit.Store
 	tapes   *record.Recorder
 	record  record.Config
+	inspect merlon.Size // all bodies together
+	room    *merlon.Room
 	stores  *Stores
 	people  peopleSettings // that only a restart can change
 
@@ -72,7 +77,7 @@ type door struct {
 // listeners. The version is shown in metrics.
 func NewServer(ctx context.Context, f *config.File, log *slog.Logger, version string) (*Server, error) {
 	s := &Server{listen: f.Listen, data: f.Data, pprof: f.Telemetry.Pprof, record: f.Record, log: log, failed: make(chan error, 4),
-		limits: limit.NewMemory(limit.MemoryConfig{})}
+		limits: limit.NewMemory(limit.MemoryConfig{}), inspect: f.InspectMemory, room: merlon.NewRoom(cmp.Or(f.InspectMemory, defaultRoom))}
 	// Wrong settings are told before anything is made on disk.
 	g, err := New(f, s.env())
 	if err != nil {
@@ -126,7 +131,7 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 }
 
 func (s *Server) env() Env {
-	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, Limits: s.limits, Tapes: s.tapes, Notify: s.notice, Stores: s.stores,
+	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, Limits: s.limits, Tapes: s.tapes, Notify: s.notice, Stores: s.stores, Room: s.room,
 		HTTPS: func() string { return s.Addr("https") }}
 }
 
@@ -300,6 +305,9 @@ func (s *Server) fixed(f *config.File) error {
 	if _, on := f.SignIn(); on && s.stores == nil || settingsOf(f) != s.people {
 		errs = append(errs, merlon.BadSetting("identity", "", "its key, mail and attempts.places, store and redis, and whether people sign in, cannot be changed by a reload; restart Merlon"))
 	}
+	if f.InspectMemory != s.inspect {
+		errs = append(errs, merlon.BadSetting("inspect_memory", f.InspectMemory.String(), "cannot be changed by a reload; restart Merlon"))
+	}
 	if f.Record != s.record {
 		errs = append(errs, merlon.BadSetting("record", "", "cannot be changed by a reload; restart Merlon"))
 	}
@@ -432,7 +440,7 @@ type peopleSettings struct {
 
 func settingsOf(f *config.File) peopleSettings {
 	c, _ := f.SignIn()
-	return peopleSettings{f.Store, f.Redis, c.Key, c.Mail, c.Attempts.Places}
+	return peopleSettings{f.Store, f.Redis, f.Key, c.Mail, c.Attempts.Places}
 }
 
 // Stores are what is remembered of people; nil if nobody signs in.

@@ -137,8 +137,8 @@ func hashKind(stored string) string {
 	return strings.Join(parts[:len(parts)-2], "$")
 }
 
-// keyFile is the identity key's name in the data folder.
-const keyFile = "identity.key"
+// keyFile is the key's name in the data folder.
+const keyFile = "merlon.key"
 
 // OpenStores opens what f says about people; nil if nobody signs in there. The
 // key and the database are made if they do not exist.
@@ -153,8 +153,8 @@ func OpenStores(ctx context.Context, f *config.File, log *slog.Logger) (_ *Store
 			err = errors.Join(err, s.Close(ctx))
 		}
 	}()
-	if s.Key, err = identityKey(c.Key, f.Data); err != nil {
-		return nil, merlon.Within("identity.key", err)
+	if s.Key, err = openKey(f.Key, f.Data); err != nil {
+		return nil, merlon.Within("key", err)
 	}
 	s.Resume = resume.New(s.Key)
 	db, err := OpenDB(ctx, f)
@@ -216,8 +216,8 @@ func (s *Stores) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// identityKey reads the key, or makes one.
-func identityKey(ref secrets.Ref, data string) (secrets.Key, error) {
+// openKey reads the key, or makes one.
+func openKey(ref secrets.Ref, data string) (secrets.Key, error) {
 	if ref == "" {
 		path := filepath.Join(data, keyFile)
 		if err := makeKey(path); err != nil {

@@ -13,9 +13,9 @@ import (
 const shared = `
 store: env:MERLON_STORE
 redis: env:MERLON_REDIS
+key: env:MERLON_KEY
 off: [waf]
 identity:
-  key: env:MERLON_KEY
 ` + cheap + `
 sites:
   - {host: localhost, upstream: BACKEND, require: login, routes: [{path: /team/**, require: {role: team}}]}

@@ -89,7 +89,7 @@ before the file.
 The settings of guards (` + "`monitor`, `off`, `address`, `limit`, `waf`, `csrf`, `require`, `headers`" + `) may stand at the top, on a
 site and on a route. The setting nearest to the request holds, one by one; ` + "`waf.exclude`" + ` adds up,
 and what a site requires, its routes require too.
-Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger`,\n`record`, `telemetry`, `store`, `redis`, `identity.key`, `identity.mail`" + ` and whether people sign in, which need a restart.
+Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger`,\n`record`, `telemetry`, `store`, `redis`, `key`, `identity.mail`" + ` and whether people sign in, which need a restart.
 
 `
 
