@@ -2,7 +2,6 @@ package harness
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -62,24 +61,7 @@ func Postgres(t testing.TB) string {
 // The test is skipped if this machine has none.
 func Redis(t testing.TB) string {
 	t.Helper()
-	bin, err := exec.LookPath("redis-server")
-	if err != nil {
-		t.Skip("there is no Redis here: apt-get install redis-server")
-	}
-	addr := FreeAddr(t)
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start(t, exec.Command(bin, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir()), syscall.SIGKILL)
-	answers(t, "Redis", func() error {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-	return "redis://" + addr
+	return StartRedis(t).URL
 }
 
 // start starts a server that ends with the test.
