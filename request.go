@@ -36,7 +36,7 @@ type Request struct {
 
 	mu       sync.Mutex // streaming bodies record verdicts from other goroutines
 	verdicts []Verdict
-	room     [5]Verdict // for verdicts, as many as most requests get
+	room     [12]Verdict // for verdicts, as many as most requests get
 }
 
 // An Identity is who is asking, as proved.

@@ -73,6 +73,8 @@ func (d *decoder) value(path string, node ast.Node, v reflect.Value) {
 		d.mapping(path, node, v)
 	case v.Kind() == reflect.Slice:
 		d.list(path, node, v)
+	case v.Kind() == reflect.Map && v.Type().Elem().Kind() == reflect.Struct:
+		d.named(path, node, v)
 	default:
 		d.leaf(path, node, v)
 	}
@@ -157,17 +159,37 @@ func (d *decoder) list(path string, node ast.Node, v reflect.Value) {
 	}
 }
 
-func (d *decoder) mapping(path string, node ast.Node, v reflect.Value) {
-	var pairs []*ast.MappingValueNode
+// pairs returns what a mapping consists of, and tells if node is none.
+func (d *decoder) pairs(path string, node ast.Node) []*ast.MappingValueNode {
 	switch n := node.(type) {
 	case *ast.MappingNode:
-		pairs = n.Values
+		return n.Values
 	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-	default:
-		d.add(path, first(node), text(node), "must be settings of the form key: value")
-		return
+		return []*ast.MappingValueNode{n}
 	}
+	d.add(path, first(node), text(node), "must be settings of the form key: value")
+	return nil
+}
+
+// named reads structs that the file gives names to.
+func (d *decoder) named(path string, node ast.Node, v reflect.Value) {
+	v.Set(reflect.MakeMap(v.Type()))
+	for _, p := range d.pairs(path, node) {
+		key := p.Key.GetToken()
+		at, name := join(path, key.Value), reflect.ValueOf(key.Value)
+		if v.MapIndex(name).IsValid() {
+			d.add(at, key, "", setTwice)
+			continue
+		}
+		one := reflect.New(v.Type().Elem()).Elem()
+		d.value(at, p.Value, one)
+		d.nodes[at] = key
+		v.SetMapIndex(name, one)
+	}
+}
+
+func (d *decoder) mapping(path string, node ast.Node, v reflect.Value) {
+	pairs := d.pairs(path, node)
 	fields := map[string]reflect.Value{}
 	collect(v, fields)
 	seen := map[string]bool{}

@@ -120,9 +120,12 @@ func (p *page) structure(path string, t reflect.Type, depth int) {
 	p.rows(t, func(name string, ft reflect.Type, doc string) {
 		fmt.Fprintf(p, "| `%s` | %s |\n", name, cell(doc))
 		list := ""
-		for ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Slice {
-			if ft.Kind() == reflect.Slice {
+		for ft.Kind() == reflect.Pointer || ft.Kind() == reflect.Slice || ft.Kind() == reflect.Map {
+			switch ft.Kind() {
+			case reflect.Slice:
 				list = "[]"
+			case reflect.Map:
+				list = ".NAME"
 			}
 			ft = ft.Elem()
 		}
