@@ -59,6 +59,9 @@ var (
 // the name of an argument, and of a member of the variables up to 8 deep.
 // Members and fields that come more than once count each time.
 func Values(r *merlon.Request, name string) ([]string, error) {
+	if r.URL.RawQuery == "" && (r.Request.Body == nil || r.Request.Body == http.NoBody) {
+		return nil, nil
+	}
 	f := finder{name: name, parts: strings.Split(name, ".")}
 	if r.URL.RawQuery != "" {
 		if err := f.form(r.URL.RawQuery); err != nil {

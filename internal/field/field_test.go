@@ -117,7 +117,7 @@ func TestValues(t *testing.T) {
 		{what: "a query that is no operation", field: "email", contentType: js, body: `{"query":"5\" {disk","email":"ann"}`, want: "ann"},
 
 		{what: "multipart", field: "email", contentType: multi, body: part("password", "x") + part("email", "ann") + part("email", "bob") + "--b--", want: "ann|bob"},
-		{what: "multipart that is cut off", field: "email", contentType: multi, body: part("email", "ann"), want: "ann", err: field.ErrUnreadable},
+		{what: "multipart that is cut off", field: "email", contentType: multi, body: part("email", "ann") + part("email", "bob"), want: "ann", err: field.ErrUnreadable},
 		{what: "multipart without a boundary", field: "email", contentType: "multipart/form-data", body: part("email", "ann"), err: field.ErrUnreadable},
 		{what: "a part without a name", field: "email", contentType: multi, body: "--b\r\nX: 1\r\n\r\nx\r\n--b--", err: field.ErrUnreadable},
 		{what: "a part with an encoding", field: "email", contentType: multi, body: "--b\r\nContent-Disposition: form-data; name=email\r\nContent-Transfer-Encoding: base64\r\n\r\nYW5u\r\n--b--", err: field.ErrUnreadable},
@@ -179,7 +179,7 @@ func (f failing) Read([]byte) (int, error) { return 0, f.error }
 
 func TestAbsentBody(t *testing.T) {
 	r := merlon.NewRequest(httptest.NewRequest(http.MethodGet, "http://shop.example.com/", nil))
-	if n := testing.AllocsPerRun(100, func() { field.Values(r, "email") }); n > 1 {
+	if n := testing.AllocsPerRun(100, func() { field.Values(r, "email") }); n > 0 {
 		t.Errorf("%v allocations for a request without a body", n)
 	}
 }
