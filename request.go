@@ -20,6 +20,7 @@ type Request struct {
 	ID       string     // the gateway: unique, safe to show and to log
 	Received time.Time  // the gateway
 	Client   netip.Addr // the gateway, by origin's trusted-proxy rule; unmapped, without zone
+	JA4      string     // the gateway: what kind of TLS client sent it; empty if unknown
 	Site     string     // the gateway: the site's first host; empty if no site serves this host
 	Route    string     // the gateway: the route's path pattern; empty for the site itself
 	Path     string     // the gateway: the decoded path that routes and policies are matched on

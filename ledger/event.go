@@ -61,6 +61,7 @@ type Event struct {
 	Client    string        `json:"client,omitempty"`
 	Subject   string        `json:"subject,omitempty"`
 	UserAgent string        `json:"user_agent,omitempty"`
+	JA4       string        `json:"ja4,omitempty"` // what kind of TLS client it was
 	Status    int           `json:"status,omitempty"`
 	Guard     string        `json:"guard,omitempty"`  // the guard that decided
 	Reason    merlon.Reason `json:"reason,omitempty"` // its reason
@@ -106,7 +107,7 @@ func FromRequest(r *merlon.Request, o merlon.Outcome, t Traffic) Event {
 	e := Event{
 		Time: r.Received, ID: r.ID, Kind: Access, Name: Passed,
 		Site: r.Site, Route: r.Route, Method: r.Method, Host: r.Host,
-		Path: redactTarget(r.URL.EscapedPath(), r.URL.RawQuery), UserAgent: r.UserAgent(),
+		Path: redactTarget(r.URL.EscapedPath(), r.URL.RawQuery), UserAgent: r.UserAgent(), JA4: r.JA4,
 		Status: o.Status, Upstream: o.Upstream,
 		DurationUS: t.Duration.Microseconds(), BytesIn: t.BytesIn, BytesOut: t.BytesOut, Inspected: t.Inspected,
 	}

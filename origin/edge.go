@@ -137,6 +137,7 @@ func NewEdge(c EdgeConfig) (*Edge, error) {
 func (e *Edge) Tune(s *http.Server) {
 	s.MaxHeaderBytes = int(e.c.MaxHeader)
 	s.IdleTimeout = e.c.IdleTimeout
+	s.ConnContext = withFingerprint
 	s.ReadHeaderTimeout = 0 // the connection keeps the time itself, so as to be able to answer 408
 	s.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams: e.c.MaxStreams,

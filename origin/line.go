@@ -25,6 +25,8 @@ type line struct {
 	release func()
 	closed  sync.Once
 
+	fingerprint string // of the TLS client; empty if there was no handshake here
+
 	wmu    sync.Mutex
 	theirs time.Time // the write deadline that others set
 	armed  time.Time // the one in force

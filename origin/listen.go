@@ -54,6 +54,9 @@ func (e *Edge) Listen(ln net.Listener, config *tls.Config, onRefuse func(Refusal
 	if onRefuse == nil {
 		onRefuse = func(Refusal) {}
 	}
+	if config != nil {
+		config = noting(config)
+	}
 	l := &Listener{
 		inner: ln, e: e, tls: config, report: onRefuse,
 		ready: make(chan accepted), done: make(chan struct{}),

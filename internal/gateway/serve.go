@@ -36,6 +36,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		r.Body = in
 	}
 	r.Client, r.Room = g.edge.ClientAddr(hr), g.env.Room
+	r.JA4 = g.edge.Fingerprint(hr)
 	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in, tape: tape}
 	if e.secure && r.TLS == nil {
 		// TLS ended at a trusted proxy. For cookies, and whoever asks, it is TLS.
