@@ -16,9 +16,9 @@ const (
 	MaxRefill = 31 * 24 * time.Hour
 	// MaxWindow is the furthest from now that a Quota may end.
 	MaxWindow = 366 * 24 * time.Hour
-	// MaxBurst is the largest burst: what a float64 counts exactly, since
-	// Redis has no other numbers.
-	MaxBurst = 1<<53 - 1
+	// MaxBurst is the largest burst: what a float64 counts exactly, with a
+	// debt, since Redis has no other numbers.
+	MaxBurst = 1 << 52
 )
 
 // MemoryConfig configures a [Memory]. The zero MemoryConfig counts a million

@@ -43,38 +43,48 @@ var known = []string{"addr", "ca", "client_name", "db", "dial_timeout", "master_
 // The user is one of the servers' ACL. Sentinels are asked without a user,
 // unless the query has sentinel_auth=same. Errors do not repeat the URL.
 func Dial(at secrets.Secret) (rueidis.Client, error) {
+	o, err := options(at)
+	if err != nil {
+		return nil, err
+	}
+	if o.ConnWriteTimeout == 0 {
+		o.ConnWriteTimeout = stalled
+	}
+	return rueidis.NewClient(o)
+}
+
+// options reads and checks a URL.
+func options(at secrets.Secret) (rueidis.ClientOption, error) {
 	const form = "must be a URL such as rediss://user:password@host:6379"
+	var none rueidis.ClientOption
 	u, err := url.Parse(at.Reveal())
 	if err != nil {
-		return nil, errors.New(form)
+		return none, errors.New(form)
 	}
 	for name := range u.Query() {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("must not have %q in its query; it knows %s", name, strings.Join(known, ", "))
+			return none, fmt.Errorf("must not have %q in its query; it knows %s", name, strings.Join(known, ", "))
 		}
 	}
 	o, err := rueidis.ParseURL(at.Reveal())
 	if err != nil {
-		return nil, errors.New(form)
+		return none, errors.New(form)
 	}
 	if o.TLSConfig != nil {
 		o.TLSConfig.MinVersion = tls.VersionTLS12
 	}
 	if file := u.Query().Get("ca"); file != "" {
 		if o.TLSConfig == nil {
-			return nil, errors.New("must begin with rediss:// if it has a ca")
+			return none, errors.New("must begin with rediss:// if it has a ca")
 		}
 		if o.TLSConfig.RootCAs, err = authorities(file); err != nil {
-			return nil, err
+			return none, err
 		}
-	}
-	if o.ConnWriteTimeout == 0 {
-		o.ConnWriteTimeout = stalled
 	}
 	if o.TLSConfig == nil && u.Scheme != "unix" {
 		for _, addr := range o.InitAddress {
 			if !onThisMachine(addr) {
-				return nil, errors.New("must begin with rediss://, since sessions may not leave this machine in the clear")
+				return none, errors.New("must begin with rediss://, since what is kept there may not leave this machine in the clear")
 			}
 		}
 	}
@@ -83,7 +93,7 @@ func Dial(at secrets.Secret) (rueidis.Client, error) {
 		o.Sentinel.Username, o.Sentinel.Password = o.Username, o.Password
 	}
 	o.DisableCache = true // sessions have a cache with a bounded age; this one has none
-	return rueidis.NewClient(o)
+	return o, nil
 }
 
 func onThisMachine(addr string) bool {
