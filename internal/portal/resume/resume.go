@@ -2,20 +2,22 @@
 // sent it must first prove again who they are, and gives it back once.
 //
 // What is kept belongs to one browser, by a cookie that no page can read, and
-// to one host; a ticket alone is worth nothing. Bodies lie sealed in this
-// process's memory: with several replicas, the one that kept a request must
-// be the one that gives it back, or the page is filled in again.
+// to one host; a ticket alone is worth nothing. Bodies lie sealed in a store:
+// that of [New] is this process's memory, so that the replica that kept a
+// request must be the one that gives it back, or the page is filled in again;
+// with a common one, any replica with the same key gives it back.
 package resume
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -49,25 +51,27 @@ var (
 	ErrGone = errors.New("resume: the request is not kept, or no longer")
 )
 
-// A Keeper keeps requests.
-type Keeper struct {
-	box *secrets.Box
-	now func() time.Time
-
-	mu     sync.Mutex
-	kept   map[[32]byte]*entry // by hash of ticket and cookie
-	total  int
-	nobody int // of those not signed in
-	owned  map[string]int
-	swept  time.Time
+// A Store keeps what is sealed. It must be safe for many goroutines. What a
+// request takes while it is kept is bounded by the Keeper.
+type Store interface {
+	// Put keeps sealed under an id that nobody else uses, for a time. It is
+	// for subject only, or for anybody if that is empty.
+	Put(ctx context.Context, id [32]byte, sealed []byte, subject string, lifetime time.Duration) error
+	// Release lets subject take what is kept, and nobody else, within window
+	// from the first time that it is called. It returns what is kept, or nil
+	// if there is nothing, or it is not for subject.
+	Release(ctx context.Context, id [32]byte, subject string, window time.Duration) (sealed []byte, err error)
+	// Take forgets what was released and returns it, and for whom that was;
+	// nil if there is nothing. Of all who take it at once one gets it.
+	Take(ctx context.Context, id [32]byte) (sealed []byte, subject string, err error)
 }
 
-type entry struct {
-	sealed   []byte
-	owner    string // whose room it takes
-	subject  string // who sent it; empty if nobody was signed in
-	released string // who may send it now; empty before Release
-	until    time.Time
+// A Keeper keeps requests.
+type Keeper struct {
+	box   *secrets.Box
+	store Store
+	now   func() time.Time
+	room  room
 }
 
 // Kept is a request as it was.
@@ -81,13 +85,20 @@ type Kept struct {
 	Body        []byte
 }
 
-// New returns a Keeper whose bodies are sealed with a key derived from k.
-func New(k secrets.Key) *Keeper {
-	return &Keeper{box: k.Box("merlon resume"), now: time.Now, kept: map[[32]byte]*entry{}, owned: map[string]int{}}
+// New returns a Keeper whose bodies lie in this process's memory, sealed with
+// a key derived from k.
+func New(k secrets.Key) *Keeper { return NewIn(k, NewMemory()) }
+
+// NewIn returns a Keeper whose bodies lie in s, sealed with a key derived from
+// k. What one Keeper puts there is bounded as in memory; what another takes out
+// counts until its lifetime is over.
+func NewIn(k secrets.Key, s Store) *Keeper {
+	return &Keeper{box: k.Box("merlon resume"), store: s, now: time.Now, room: newRoom()}
 }
 
 // Keep takes the request and its whole body and returns a ticket for it. The
-// cookie binds it to this browser and must be sent with the answer.
+// cookie binds it to this browser and must be sent with the answer. An error
+// that is none of this package's is the store's: nothing is kept.
 func (k *Keeper) Keep(r *merlon.Request) (ticket string, cookie *http.Cookie, err error) {
 	if !IsForm(r) {
 		return "", nil, ErrNotForm
@@ -107,10 +118,10 @@ func (k *Keeper) Keep(r *merlon.Request) (ticket string, cookie *http.Cookie, er
 		return "", nil, ErrTooLarge
 	}
 	what := Kept{Method: r.Method, Host: r.Host, Target: target, ContentType: r.Header.Get("Content-Type"), Body: body}
-	e := &entry{owner: "address " + network(r.Client), until: k.now().Add(Lifetime)}
+	owner := "address " + network(r.Client)
 	if r.Identity != nil {
 		what.Subject = r.Identity.Subject
-		e.subject, e.owner = what.Subject, "account "+what.Subject
+		owner = "account " + what.Subject
 	}
 	secret := browserSecret(r.Request)
 	if secret == "" {
@@ -122,9 +133,15 @@ func (k *Keeper) Keep(r *merlon.Request) (ticket string, cookie *http.Cookie, er
 	if err != nil {
 		return "", nil, err
 	}
-	e.sealed = k.box.Seal(plain, string(key[:]))
-	if err := k.add(key, e); err != nil {
-		return "", nil, err
+	sealed := k.box.Seal(plain, string(key[:]))
+	now := k.now()
+	sh := share{size: len(sealed) + perRequest, owner: owner, nobody: what.Subject == "", until: now.Add(Lifetime)}
+	if !k.room.take(key, sh, now) {
+		return "", nil, ErrFull
+	}
+	if err := k.store.Put(r.Context(), key, sealed, what.Subject, Lifetime); err != nil {
+		k.room.leave(key)
+		return "", nil, fmt.Errorf("resume: %w", err)
 	}
 	return ticket, newCookie(r.Request, secret), nil
 }
@@ -138,71 +155,18 @@ func network(a netip.Addr) string {
 	return netip.PrefixFrom(a, 64).Masked().String()
 }
 
-func (k *Keeper) add(key [32]byte, e *entry) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.sweep()
-	if k.owned[e.owner]+e.size() > maxOwner || k.total+e.size() > maxTotal {
-		return ErrFull
-	}
-	if e.subject == "" {
-		if k.nobody+e.size() > maxNobody {
-			return ErrFull
-		}
-		k.nobody += e.size()
-	}
-	k.kept[key] = e
-	k.total += e.size()
-	k.owned[e.owner] += e.size()
-	return nil
-}
-
-func (e *entry) size() int { return len(e.sealed) + perRequest }
-
-func (k *Keeper) drop(key [32]byte, e *entry) {
-	delete(k.kept, key)
-	k.total -= e.size()
-	if e.subject == "" {
-		k.nobody -= e.size()
-	}
-	if k.owned[e.owner] -= e.size(); k.owned[e.owner] <= 0 {
-		delete(k.owned, e.owner)
-	}
-}
-
-// sweep forgets what is too old, at most once a second.
-func (k *Keeper) sweep() {
-	now := k.now()
-	if d := now.Sub(k.swept); d >= 0 && d < time.Second {
-		return
-	}
-	k.swept = now
-	for key, e := range k.kept {
-		if !now.Before(e.until) {
-			k.drop(key, e)
-		}
-	}
-}
-
 // Release lets the request of a ticket through for subject, who has proved
 // again, and returns what it is, without its body. It is sent within a
 // minute or not at all.
 func (k *Keeper) Release(r *merlon.Request, ticket, subject string) (Kept, error) {
-	key := keyOf(ticket, browserSecret(r.Request), r.Host)
-	k.mu.Lock()
-	e := k.kept[key]
-	switch {
-	case subject == "" || e == nil || !k.now().Before(e.until),
-		e.subject != "" && e.subject != subject,
-		e.released != "" && e.released != subject:
-		k.mu.Unlock()
+	if subject == "" {
 		return Kept{}, ErrGone
 	}
-	if e.released == "" {
-		e.released, e.until = subject, k.now().Add(window)
+	key := keyOf(ticket, browserSecret(r.Request), r.Host)
+	sealed, err := k.store.Release(r.Context(), key, subject, window)
+	if err != nil {
+		return Kept{}, fmt.Errorf("resume: %w", err)
 	}
-	sealed := e.sealed
-	k.mu.Unlock()
 	what, err := k.open(sealed, key)
 	what.Body, what.For = nil, subject
 	return what, err
@@ -211,21 +175,23 @@ func (k *Keeper) Release(r *merlon.Request, ticket, subject string) (Kept, error
 // Take gives the request of a released ticket back, once.
 func (k *Keeper) Take(r *merlon.Request, ticket string) (Kept, error) {
 	key := keyOf(ticket, browserSecret(r.Request), r.Host)
-	k.mu.Lock()
-	e := k.kept[key]
-	if e == nil || e.released == "" || !k.now().Before(e.until) {
-		k.mu.Unlock()
-		return Kept{}, ErrGone
+	sealed, subject, err := k.store.Take(r.Context(), key)
+	if err != nil {
+		return Kept{}, fmt.Errorf("resume: %w", err)
 	}
-	k.drop(key, e)
-	k.mu.Unlock()
-	what, err := k.open(e.sealed, key)
-	what.For = e.released
+	if sealed != nil {
+		k.room.leave(key)
+	}
+	what, err := k.open(sealed, key)
+	what.For = subject
 	return what, err
 }
 
 func (k *Keeper) open(sealed []byte, key [32]byte) (Kept, error) {
 	var what Kept
+	if sealed == nil {
+		return what, ErrGone
+	}
 	plain, err := k.box.Open(sealed, string(key[:]))
 	if err != nil {
 		return what, err
