@@ -58,7 +58,8 @@ type Config struct {
 	// fetch), feeds, well-known (/.well-known/**, /robots.txt, /favicon.ico,
 	// /sitemap.xml), or paths and networks. All that is allowed here is still
 	// held to limit. Lists of the file, the site and the route add up; the word
-	// no-defaults takes the default ones away.
+	// no-defaults takes the default ones away, for sites that have none of these
+	// and whose backend works hard for any path, since a flood can ask for them.
 	// Default: [crawlers, git, packages, well-known]. Example:
 	//
 	//	allow: [feeds, {path: /webhooks/**}, {from: 192.0.2.0/24}]

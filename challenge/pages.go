@@ -1,18 +1,36 @@
 package challenge
 
 import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"html/template"
+	"mime"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/secrets"
 )
 
 // Prefix is where the pages are on every site: this path, and all below it.
 const Prefix = "/.merlon/challenge"
+
+const (
+	waitPath = Prefix + "/wait"
+	donePath = Prefix + "/done"
+)
 
 // ours reports whether a path is one of the pages.
 func ours(path string) bool {
@@ -20,24 +38,351 @@ func ours(path string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
+// pagePath returns where what d asks for is proved. A browser that changes it
+// gets a pass that is not good enough.
 func pagePath(d demand) string {
 	return Prefix + "?bits=" + strconv.Itoa(d.bits) + "&wait=" + strconv.Itoa(int(d.wait/time.Second))
 }
 
 func withReturn(page, to string) string { return page + "&to=" + url.QueryEscape(to) }
 
+// demandOf reads what pagePath has written.
+func demandOf(q url.Values) demand {
+	d := demand{bits: defaultBits, wait: defaultWait}
+	if n, err := strconv.Atoi(q.Get("bits")); err == nil && n >= minBits && n <= maxBits {
+		d.bits = n
+	}
+	if n, err := strconv.Atoi(q.Get("wait")); err == nil && n >= int(minWait/time.Second) && n <= int(maxWait/time.Second) {
+		d.wait = time.Duration(n) * time.Second
+	}
+	return d
+}
+
 // PagesEnv is what [Pages] needs from outside.
 type PagesEnv struct {
 	Key   secrets.Key
-	Count count.Store // bounds passes for waiting
-	Brand string      // shown above; the site's host if empty
+	Count count.Store // bounds how many passes a client gets for waiting
+	Brand string      // shown above the page; the host if empty
 }
 
-// Pages serves the page on which browsers prove themselves, for all sites.
-// It must be asked with requests that [merlon.From] knows.
-type Pages struct{}
+//go:embed pages/challenge.html
+var pageFile string
+
+//go:embed static
+var staticFiles embed.FS
+
+// An asset is a file that browsers may keep for ever: its name changes with it.
+type asset struct {
+	path, media string
+	content     []byte
+}
+
+// Pages serves the page on which browsers prove themselves, on all sites. It
+// keeps nothing. Requests must be known to [merlon.From], with client and site.
+type Pages struct {
+	tokens, passes *sealer
+	count          count.Store
+	brand          string
+	page           *template.Template
+	texts          *texts
+	css, js, work  *asset
+}
 
 // NewPages returns Pages.
-func NewPages(env PagesEnv) (*Pages, error) { return &Pages{}, nil }
+func NewPages(env PagesEnv) (*Pages, error) {
+	if env.Key == (secrets.Key{}) || env.Count == nil {
+		return nil, errors.New("the challenge's pages need a key and something to count in")
+	}
+	p := &Pages{
+		tokens: newSealer(env.Key, tokenPurpose), passes: newSealer(env.Key, passPurpose),
+		count: env.Count, brand: env.Brand,
+	}
+	var errs [5]error
+	p.page, errs[0] = template.New("challenge").Parse(pageFile)
+	p.texts, errs[1] = loadTexts()
+	p.css, errs[2] = loadAsset("challenge.css", "text/css; charset=utf-8")
+	p.js, errs[3] = loadAsset("challenge.js", "text/javascript; charset=utf-8")
+	p.work, errs[4] = loadAsset("worker.js", "text/javascript; charset=utf-8")
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
 
-func (p *Pages) ServeHTTP(w http.ResponseWriter, hr *http.Request) {}
+func loadAsset(name, media string) (*asset, error) {
+	b, err := staticFiles.ReadFile("static/" + name)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	ext := path.Ext(name)
+	return &asset{Prefix + "/" + strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:8]) + ext, media, b}, nil
+}
+
+// A visit is one request for a page.
+type visit struct {
+	*merlon.Request
+	w      http.ResponseWriter
+	p      *Pages
+	text   catalogue
+	client netip.Addr
+	ask    demand
+	to     string // where to go then: a path of this site
+}
+
+// ServeHTTP answers everything below [Prefix].
+func (p *Pages) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	r := merlon.From(hr)
+	if r == nil || !r.Client.IsValid() {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	q := hr.URL.Query()
+	v := &visit{Request: r, w: w, p: p, client: clientOf(r.Client), ask: demandOf(q), to: account.SafeReturn(q.Get("to"))}
+	v.text = p.texts.choose(hr.Header.Get("Accept-Language"))
+	reads := hr.Method == http.MethodGet || hr.Method == http.MethodHead
+	switch {
+	case hr.URL.Path == Prefix && reads:
+		v.show(page{auto: true})
+	case hr.URL.Path == Prefix && hr.Method == http.MethodPost:
+		v.answered()
+	case !reads:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
+	case hr.URL.Path == waitPath:
+		v.waited(q.Get("token"))
+	case hr.URL.Path == donePath:
+		v.done()
+	default:
+		v.asset()
+	}
+}
+
+const maxForm = 8 << 10 // a path to return to has 2 KiB at most, which is three times that when escaped
+
+var errForm = errors.New("not a form of ours")
+
+// form returns what a page of ours has sent.
+func (v *visit) form() (url.Values, error) {
+	media, _, err := mime.ParseMediaType(v.Header.Get("Content-Type"))
+	if err != nil || media != "application/x-www-form-urlencoded" {
+		return nil, errForm
+	}
+	body, whole, err := v.Peek(maxForm)
+	if err != nil || !whole {
+		return nil, errForm
+	}
+	f, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, errForm
+	}
+	for _, values := range f {
+		if len(values) > 1 {
+			return nil, errForm
+		}
+	}
+	return f, nil
+}
+
+// answered takes the work that a browser has done.
+func (v *visit) answered() {
+	f, err := v.form()
+	if err != nil {
+		v.show(page{status: http.StatusBadRequest, fail: "fail.form", stuck: true})
+		return
+	}
+	v.to = account.SafeReturn(f.Get("to"))
+	token := f.Get("token")
+	c, ok := v.token(token)
+	switch {
+	case !ok:
+		v.show(page{status: http.StatusForbidden, fail: "fail.expired", auto: true})
+	case !solves(token, f.Get("nonce"), int(c.bits)):
+		// A browser that calculates wrongly does not do so in a loop.
+		v.show(page{status: http.StatusForbidden, fail: "fail.wrong"})
+	default:
+		c.kind = kindWorked
+		v.grant(c)
+	}
+}
+
+// token returns the claim of a token that was made for this client and site,
+// and not long ago.
+func (v *visit) token(text string) (claim, bool) {
+	c, ok := v.p.tokens.open(text, v.Site, v.client)
+	age := v.Received.Sub(c.issued())
+	return c, ok && c.kind == kindToken && age < tokenLife && age > -skew
+}
+
+// Passes for waiting cost nothing but time, so a client gets few of them.
+const (
+	waitEvery = 10 * time.Minute
+	waitBurst = 6
+)
+
+// waited takes it that a browser has waited.
+func (v *visit) waited(token string) {
+	c, ok := v.token(token)
+	if !ok {
+		v.show(page{status: http.StatusForbidden, fail: "fail.expired", auto: true})
+		return
+	}
+	wait := time.Duration(c.wait) * time.Second
+	if rest := wait - v.Received.Sub(c.issued()); rest > 0 {
+		v.show(page{status: http.StatusForbidden, fail: "fail.early", auto: true, token: token, claim: c, rest: rest})
+		return
+	}
+	key := make(count.Key, 0, 128).With("challenge-wait").With(v.Site).With(v.client.String())
+	asks := [1]count.Ask{{Key: key, Quota: count.Quota{Every: waitEvery, Burst: waitBurst}, Cost: 1}}
+	var res [1]count.Result
+	if err := v.p.count.Take(v.Context(), asks[:], res[:], v.Received); err != nil {
+		v.w.Header().Set("Retry-After", "10")
+		v.show(page{status: http.StatusServiceUnavailable, fail: "fail.busy", stuck: true})
+		return
+	}
+	if !res[0].OK {
+		v.w.Header().Set("Retry-After", strconv.Itoa(int(res[0].Retry/time.Second)+1))
+		v.show(page{status: http.StatusTooManyRequests, fail: "fail.often", stuck: true, arg: int(res[0].Retry/time.Minute) + 1})
+		return
+	}
+	c.kind, c.bits = kindWaited, 0
+	v.grant(c)
+}
+
+// grant gives the browser its pass.
+func (v *visit) grant(c claim) {
+	http.SetCookie(v.w, passCookie(v.p.passes.seal(c, v.Site, v.client)))
+	secure(v.w.Header())
+	v.w.Header().Set("Location", withReturn(donePath+"?"+strings.TrimPrefix(pagePath(v.ask), Prefix+"?"), v.to))
+	v.w.WriteHeader(http.StatusSeeOther)
+}
+
+// done sends the browser on, if it has kept its pass; otherwise it would be
+// sent in a circle. It is a page and not a redirect, since what follows, such as
+// a log-in elsewhere, must not be held against this page's form-action.
+func (v *visit) done() {
+	if _, found := passText(v.Header); found == 0 {
+		v.show(page{status: http.StatusForbidden, fail: "fail.cookies", stuck: true})
+		return
+	}
+	v.show(page{title: "done.title", next: v.to})
+}
+
+// A page is what is to be shown.
+type page struct {
+	status int    // 200 if 0
+	title  string // "title", or "stuck.title", if empty
+	fail   string // what went wrong
+	arg    any    // in it
+	stuck  bool   // nothing goes on by itself
+	auto   bool   // the work begins by itself
+	next   string // where to go at once; empty: first the work
+	token  string // to go on with this one
+	claim  claim
+	rest   time.Duration // of its wait
+}
+
+// A view is what the template is given.
+type view struct {
+	catalogue
+	Lang, Brand, Title, Fail, Nonce string
+	CSS, JS, Worker                 string
+	Page, To, Token, Next           string
+	Bits, Rest                      int
+	Auto                            bool
+}
+
+// T returns a text.
+func (v view) T(key string, args ...any) string { return v.get(key, args...) }
+
+// view makes the page's view.
+func (v *visit) view(pg page) view {
+	var n [16]byte
+	_, _ = rand.Read(n[:])
+	d := view{
+		catalogue: v.text, Lang: v.text.tag.String(), Brand: v.p.brand, Title: pg.title, Nonce: base64.RawURLEncoding.EncodeToString(n[:]),
+		CSS: v.p.css.path, JS: v.p.js.path, Worker: v.p.work.path, Page: pagePath(v.ask), To: v.to, Next: pg.next, Auto: pg.auto,
+	}
+	if d.Brand == "" {
+		d.Brand = v.Host
+	}
+	if pg.fail != "" {
+		d.Fail = v.text.get(pg.fail, pg.arg)
+	}
+	if d.Title == "" {
+		d.Title = "title"
+		if pg.stuck {
+			d.Title = "stuck.title"
+		}
+	}
+	if pg.stuck || pg.next != "" {
+		return d
+	}
+	if pg.token == "" {
+		pg.claim, pg.rest = newToken(v.ask.bits, v.ask.wait, v.Received), v.ask.wait
+		pg.token = v.p.tokens.seal(pg.claim, v.Site, v.client)
+	}
+	d.Token, d.Bits = pg.token, int(pg.claim.bits)
+	d.Rest = int(pg.rest/time.Second) + 1 // the token's time is in whole seconds
+	d.Next = withReturn(waitPath+"?"+strings.TrimPrefix(pagePath(v.ask), Prefix+"?")+"&token="+pg.token, v.to)
+	return d
+}
+
+// show writes a page.
+func (v *visit) show(pg page) {
+	d := v.view(pg)
+	var b bytes.Buffer
+	if err := v.p.page.Execute(&b, d); err != nil {
+		http.Error(v.w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	h := v.w.Header()
+	secure(h)
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Language", d.Lang)
+	// As in the portal, nothing is loaded by place but the worker, which cannot
+	// carry a nonce: the backend's files are at this origin as well.
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'nonce-"+d.Nonce+"'; style-src 'nonce-"+d.Nonce+
+		"'; worker-src 'self'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	h.Add("Vary", "Accept-Language")
+	h.Set("Content-Length", strconv.Itoa(b.Len()))
+	if pg.status == 0 {
+		pg.status = http.StatusOK
+	}
+	v.w.WriteHeader(pg.status)
+	if v.Method != http.MethodHead {
+		_, _ = v.w.Write(b.Bytes()) // the browser may be gone
+	}
+}
+
+// secure sets what every answer says.
+func secure(h http.Header) {
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "strict-origin")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("X-Robots-Tag", "noindex")
+}
+
+// asset serves a file of the page.
+func (v *visit) asset() {
+	for _, a := range [...]*asset{v.p.css, v.p.js, v.p.work} {
+		if a.path != v.URL.Path {
+			continue
+		}
+		h := v.w.Header()
+		secure(h)
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		h.Set("Content-Type", a.media)
+		h.Set("Content-Length", strconv.Itoa(len(a.content)))
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		v.w.WriteHeader(http.StatusOK)
+		if v.Method != http.MethodHead {
+			_, _ = v.w.Write(a.content)
+		}
+		return
+	}
+	v.show(page{status: http.StatusNotFound, fail: "fail.form", stuck: true})
+}

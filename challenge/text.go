@@ -1,0 +1,66 @@
+package challenge
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"golang.org/x/text/language"
+)
+
+//go:embed text/*.json
+var textFiles embed.FS
+
+// texts are what people read, by language; English is first.
+type texts struct {
+	all     []catalogue
+	matcher language.Matcher
+}
+
+type catalogue struct {
+	tag   language.Tag
+	texts map[string]string
+}
+
+func loadTexts() (*texts, error) {
+	t := &texts{}
+	var tags []language.Tag
+	for _, tag := range [...]language.Tag{language.English, language.German} {
+		b, err := textFiles.ReadFile("text/" + tag.String() + ".json")
+		if err != nil {
+			return nil, err
+		}
+		c := catalogue{tag: tag}
+		if err := json.Unmarshal(b, &c.texts); err != nil {
+			return nil, fmt.Errorf("text/%s.json: %w", tag, err)
+		}
+		t.all, tags = append(t.all, c), append(tags, tag)
+	}
+	t.matcher = language.NewMatcher(tags)
+	return t, nil
+}
+
+const maxAccept = 256 // bytes of Accept-Language that are looked at
+
+// choose returns the catalogue that an Accept-Language field asks for.
+func (t *texts) choose(accept string) catalogue {
+	if len(accept) > maxAccept {
+		return t.all[0]
+	}
+	tags, _, err := language.ParseAcceptLanguage(accept)
+	if err != nil || len(tags) == 0 {
+		return t.all[0]
+	}
+	_, i, _ := t.matcher.Match(tags...)
+	return t.all[i]
+}
+
+// get returns a text with {0} filled in.
+func (c catalogue) get(key string, args ...any) string {
+	s := c.texts[key]
+	for i, a := range args {
+		s = strings.ReplaceAll(s, fmt.Sprintf("{%d}", i), fmt.Sprint(a))
+	}
+	return s
+}
