@@ -4,77 +4,155 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/merlon-dev/merlon/count"
 )
 
-// policyName is what the fields call the route's limit. It says nothing of
-// whom it counts.
-const policyName = "default"
+// A group is one limit as it is written, with all that it measures.
+type group struct {
+	name     string
+	by       []dimension
+	perRoute bool
+	field    string // of the body, if it is by one
+	cost     int64
+	top      bool // its settings stand in Config itself, so that a route may change them
+	measures []*measure
+}
 
-// fields makes the RateLimit fields of draft-ietf-httpapi-ratelimit-headers
-// (September 2025). The draft thinks in windows and GCRA has none, so a quota
-// is told as its burst and the time that it takes to regain that:
+type measured uint8
+
+const (
+	rate measured = iota
+	quota
+	volume
+	places
+)
+
+// String is how a policy's name ends if its limit measures something else, too.
+func (m measured) String() string {
+	return [...]string{"rate", "quota", "bytes", "concurrent"}[m]
+}
+
+// A measure is one thing that a limit measures, and its RateLimit fields
+// (draft-ietf-httpapi-ratelimit-headers-10). The draft thinks in windows and
+// GCRA has none, so a rate is told as its burst and the time that it takes to
+// regain that:
 //
-//	RateLimit-Policy: "default";q=200;w=2
+//	RateLimit-Policy: "default";q=500;w=5
 //
-// After a request that passed, r is how many more would pass at once and t
-// after how many seconds the burst is whole again. A refusal has r=0, and t is
-// when the next request passes, like Retry-After.
-type fields struct {
-	quota  Quota
-	policy []string
+// After a request that passed, r is how much more would pass at once and t
+// after how many seconds all is there again. A refusal has r=0, and t is when
+// the next request passes, like Retry-After. There is no pk: it would show who
+// is counted together.
+type measure struct {
+	group    *group
+	kind     measured
+	name     string
+	text     string // as it is written
+	quota    count.Quota
+	calendar *calendar // nil if it slides
+	distinct bool
+	prefix   count.Key
+
+	line   []string                      // the policies in force, this one among them
 	passes []atomic.Pointer[http.Header] // by what remains; made when first needed
 }
 
 // cached is up to which burst ready-made fields are kept.
 const cached = 4096
 
-func newFields(q Quota) *fields {
-	f := &fields{quota: q}
-	f.policy = []string{fmt.Sprintf("%q;q=%d;w=%d", policyName, q.Burst, seconds(q.refill()))}
-	if q.Burst <= cached {
-		f.passes = make([]atomic.Pointer[http.Header], q.Burst+1)
+// tell prepares the fields of a rate, which depend on nothing but what remains.
+func (m *measure) tell() {
+	if m.kind == rate && m.quota.Burst <= cached {
+		m.passes = make([]atomic.Pointer[http.Header], m.quota.Burst+1)
 	}
-	return f
 }
 
-// pass returns the fields after a request that passed. They are shared: nobody
-// may change them.
-func (f *fields) pass(remaining int) http.Header {
-	remaining = max(0, min(remaining, f.quota.Burst))
-	if f.passes == nil {
-		return f.made(remaining)
+func (m *measure) policy() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q;q=%d", m.name, m.quota.Burst*m.unit())
+	switch m.kind {
+	case volume:
+		b.WriteString(`;qu="content-bytes"`)
+	case places:
+		b.WriteString(`;qu="concurrent-requests"`)
 	}
-	if h := f.passes[remaining].Load(); h != nil {
+	w := seconds(m.quota.Every * time.Duration(m.quota.Burst))
+	if m.calendar != nil {
+		w = m.calendar.period.seconds()
+	}
+	if w > 0 {
+		fmt.Fprintf(&b, ";w=%d", w)
+	}
+	return b.String()
+}
+
+// unit is how many of what the fields tell one of what is counted stands for.
+func (m *measure) unit() int64 {
+	if m.kind == volume {
+		return 1 << 10
+	}
+	return 1
+}
+
+// A told is what is left of one measure.
+type told struct {
+	m         *measure // nil if nothing is told yet
+	remaining int64
+	reset     time.Duration
+}
+
+// tighter reports whether t has a smaller share left than other.
+func (t told) tighter(other told) bool {
+	switch {
+	case t.m == nil:
+		return false
+	case other.m == nil:
+		return true
+	}
+	return float64(t.remaining)*float64(other.m.quota.Burst) < float64(other.remaining)*float64(t.m.quota.Burst)
+}
+
+// header returns the fields after a request that passed. They are shared:
+// nobody may change them.
+func (t told) header() http.Header {
+	m := t.m
+	remaining := max(0, min(t.remaining, m.quota.Burst))
+	if m.passes == nil {
+		return m.made(remaining, seconds(t.reset))
+	}
+	if h := m.passes[remaining].Load(); h != nil {
 		return *h
 	}
-	h := f.made(remaining)
-	f.passes[remaining].Store(&h)
+	used := time.Duration(m.quota.Burst - remaining)
+	h := m.made(remaining, seconds(used*m.quota.Every))
+	m.passes[remaining].Store(&h)
 	return h
-}
-
-func (f *fields) made(remaining int) http.Header {
-	used := time.Duration(f.quota.Burst - remaining)
-	return f.both(remaining, seconds(used*f.quota.Every))
 }
 
 // refusal returns the fields of a refusal after which it takes retry for a
 // request to pass.
-func (f *fields) refusal(retry time.Duration, hide bool) http.Header {
+func (m *measure) refusal(retry time.Duration, hide bool) http.Header {
 	wait := max(1, seconds(retry))
 	h := http.Header{}
 	if !hide {
-		h = f.both(0, wait)
+		h = m.made(0, wait)
 	}
 	h["Retry-After"] = []string{strconv.FormatInt(wait, 10)}
 	return h
 }
 
-func (f *fields) both(r int, t int64) http.Header {
+func (m *measure) made(remaining, t int64) http.Header {
+	return made(m.line, m.name, remaining*m.unit(), t)
+}
+
+func made(line []string, name string, r, t int64) http.Header {
 	return http.Header{
-		"Ratelimit-Policy": f.policy,
-		"Ratelimit":        {fmt.Sprintf("%q;r=%d;t=%d", policyName, r, t)},
+		"Ratelimit-Policy": line,
+		"Ratelimit":        {fmt.Sprintf("%q;r=%d;t=%d", name, r, t)},
 	}
 }
 

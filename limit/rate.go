@@ -55,12 +55,16 @@ func (r Rate) String() string {
 	if r == (Rate{}) {
 		return ""
 	}
+	return strconv.Itoa(r.Count) + "/" + unitName(r.Per)
+}
+
+func unitName(per time.Duration) string {
 	for _, u := range units {
-		if u.per == r.Per {
-			return strconv.Itoa(r.Count) + "/" + u.name
+		if u.per == per {
+			return u.name
 		}
 	}
-	return fmt.Sprintf("%d/%s", r.Count, r.Per)
+	return per.String()
 }
 
 // MarshalText writes the rate as [Rate.String] does.
@@ -79,9 +83,10 @@ func (r Rate) broken() string {
 	return ""
 }
 
-// every is the time between two requests, rounded up: a client never gets
-// more than the rate says, and at 1000000/s at most a thousandth less.
-func (r Rate) every() time.Duration {
-	n := time.Duration(r.Count)
-	return (r.Per + n - 1) / n
+// every is the time between two requests, rounded up: nobody ever gets more
+// than the rate says, and at 1000000/s at most a thousandth less.
+func (r Rate) every() time.Duration { return every(r.Per, int64(r.Count)) }
+
+func every(per time.Duration, n int64) time.Duration {
+	return (per + time.Duration(n) - 1) / time.Duration(n)
 }

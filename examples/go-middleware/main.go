@@ -14,6 +14,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/access"
+	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/csrf"
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/account"
@@ -86,7 +87,7 @@ func run() error {
 	sessions, serr := session.New(session.Config{}, session.NewMemory(0), a.people)
 	a.throttle, a.sessions = throttle, sessions
 	who, ierr := identity.New(identity.Config{}, sessions)
-	floods, lerr := limit.New(limit.Config{}, limit.NewMemory(limit.MemoryConfig{}))
+	floods, lerr := limit.New(limit.Config{}, count.NewMemory(count.MemoryConfig{}), nil)
 	forged, cerr := csrf.New(csrf.Config{})
 	may, aerr := access.New(access.Config{Role: access.List{"keeper"}})
 	if err := errors.Join(err, terr, serr, ierr, lerr, cerr, aerr); err != nil {

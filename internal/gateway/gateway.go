@@ -22,6 +22,7 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/access"
 	"github.com/merlon-dev/merlon/certs"
+	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/csrf"
 	"github.com/merlon-dev/merlon/headers"
 	"github.com/merlon-dev/merlon/internal/config"
@@ -61,7 +62,7 @@ type Env struct {
 	Ledger  *ledger.Log      // nil while a configuration is only checked
 	Metrics *Metrics         // may be nil
 	Tracer  *Tracer          // may be nil
-	Limits  limit.Store      // may be nil while a configuration is only checked
+	Limits  count.Store      // may be nil while a configuration is only checked
 	Tapes   *record.Recorder // nil if no traffic is recorded
 	Stores  *Stores          // nil while a configuration is only checked, and if nobody signs in
 	Room    *merlon.Room     // for bodies that guards look at; nil for no bound
@@ -101,7 +102,7 @@ type route struct {
 // nothing, so that to check a configuration is to build and drop it.
 func New(f *config.File, env Env) (*Gateway, error) {
 	if env.Limits == nil {
-		env.Limits = limit.NewMemory(limit.MemoryConfig{Keys: 1})
+		env.Limits = count.NewMemory(count.MemoryConfig{Keys: 1})
 	}
 	return build(f, env, nil)
 }
@@ -316,9 +317,9 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 		og = og.ForSites(b.g.siteOf)
 	}
 	add("address", og, err)
-	lg, err := limit.New(orZero(c.Limit), b.env.Limits)
+	lg, err := limit.New(orZero(c.Limit), b.env.Limits, nil)
 	if err == nil && b.env.replay {
-		lg, err = limit.New(timeless(orZero(c.Limit)), b.env.Limits)
+		lg, err = limit.New(timeless(orZero(c.Limit)), b.env.Limits, nil)
 	}
 	add("limit", lg, err)
 	if !names(c.Off, "waf") { // compiling rules is the one thing that takes time

@@ -28,6 +28,7 @@ func NewReplay(f *config.File) (*Gateway, error) {
 func timeless(c limit.Config) limit.Config {
 	const most = 1_000_000 // that limit takes; no replay runs so many at once
 	c.Rate, c.Burst = limit.Rate{Off: true}, 0
+	c.Quota, c.Bytes, c.Limits = limit.Quota{}, limit.Bytes{}, nil
 	c.Concurrent = limit.Concurrent{Client: most}
 	return c
 }
@@ -58,7 +59,7 @@ func (g *Gateway) Judge(hr *http.Request) (*merlon.Request, merlon.Decision) {
 // so that it cannot be compared with how the request is judged another time.
 func OfTheMoment(reason merlon.Reason) bool {
 	return slices.Contains([]merlon.Reason{
-		limit.RateExceeded, limit.ClientBusy, limit.RouteBusy, LedgerFull, merlon.GuardFailed, merlon.BodyUnreadable,
+		limit.RateExceeded, limit.QuotaExceeded, limit.BytesExceeded, limit.PlacesTaken, limit.ClientBusy, limit.RouteBusy, LedgerFull, merlon.GuardFailed, merlon.BodyUnreadable,
 		access.LoginRequired, access.StrongerProofRequired, access.FreshProofRequired, access.NotForThisUser, access.ScopeMissing,
 		identity.ProofFailed, identity.ProofsDisagree, identity.SecondFactorMissing, ResumeGone,
 	}, reason)

@@ -17,10 +17,10 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/certs"
+	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/internal/portal/mail"
 	"github.com/merlon-dev/merlon/ledger"
-	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
 	"github.com/merlon-dev/merlon/secrets"
@@ -45,7 +45,7 @@ type Server struct {
 	ledger  *ledger.Log
 	metrics *Metrics
 	tracer  *Tracer
-	limits  limit.Store
+	limits  count.Store
 	tapes   *record.Recorder
 	record  record.Config
 	inspect merlon.Size // all bodies together
@@ -77,7 +77,7 @@ type door struct {
 // listeners. The version is shown in metrics.
 func NewServer(ctx context.Context, f *config.File, log *slog.Logger, version string) (*Server, error) {
 	s := &Server{listen: f.Listen, data: f.Data, pprof: f.Telemetry.Pprof, record: f.Record, log: log, failed: make(chan error, 4),
-		limits: limit.NewMemory(limit.MemoryConfig{}), inspect: f.InspectMemory, room: merlon.NewRoom(cmp.Or(f.InspectMemory, defaultRoom))}
+		limits: count.NewMemory(count.MemoryConfig{}), inspect: f.InspectMemory, room: merlon.NewRoom(cmp.Or(f.InspectMemory, defaultRoom))}
 	// Wrong settings are told before anything is made on disk.
 	g, err := New(f, s.env())
 	if err != nil {
