@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,8 @@ const (
 	// spare is how many are dropped at once more than need be, since finding
 	// out which costs as much for one as for many.
 	spare = Most / 100
+	// atOnce is how many are written in one step.
+	atOnce = 1000
 )
 
 // Bans are who is shut out of all sites. What guards ask is in memory; the store
@@ -246,12 +249,9 @@ func (b *Bans) impose(ban Ban, first, longest time.Duration) {
 	for n := 1; n < ban.Times && length < longest; n++ {
 		length *= 2
 	}
-	// Whole seconds are what every store keeps.
-	ban.Since = now.UTC().Truncate(time.Second)
-	ban.Until = now.Add(min(length, longest)).UTC().Truncate(time.Second)
-	if !ban.Holds(now) {
-		ban.Until = ban.Until.Add(time.Second)
-	}
+	// Microseconds are what every store keeps.
+	ban.Since = now.UTC().Truncate(time.Microsecond)
+	ban.Until = ban.Since.Add(min(length, longest))
 	ban.By = "merlon"
 	b.all[k], b.pending[k] = ban, ban
 	dropped := b.bound(now)
@@ -369,6 +369,11 @@ func (b *Bans) exchange(ctx context.Context) error {
 	}
 	now := b.now()
 	b.mu.Lock()
+	if version == "" {
+		// The store has lost everything. What each replica knows comes back.
+		maps.DeleteFunc(b.all, func(_ id, ban Ban) bool { return !ban.remembered(now) })
+		b.pending = maps.Clone(b.all)
+	}
 	// What was imposed since put is not in the list yet.
 	maps.Copy(all, b.pending)
 	b.all, b.version = all, version
@@ -394,20 +399,22 @@ func (b *Bans) write(ctx context.Context) error {
 // put writes what is new to the store. The caller holds syncing.
 func (b *Bans) put(ctx context.Context) error {
 	b.mu.Lock()
-	list := maps.Clone(b.pending)
+	list := slices.Collect(maps.Values(b.pending))
 	b.mu.Unlock()
 	total := 0
-	for k, ban := range list {
+	for part := range slices.Chunk(list, atOnce) {
 		ctx, cancel := context.WithTimeout(ctx, storeWait)
-		dropped, err := b.store.Put(ctx, ban, Most)
+		dropped, err := b.store.Put(ctx, part, Most, b.now())
 		cancel()
 		if err != nil {
 			return fmt.Errorf("ban: %w", err)
 		}
 		total += dropped
 		b.mu.Lock()
-		if b.pending[k] == ban {
-			delete(b.pending, k)
+		for _, ban := range part {
+			if b.pending[ban.id()] == ban {
+				delete(b.pending, ban.id())
+			}
 		}
 		b.mu.Unlock()
 	}
@@ -428,7 +435,8 @@ func (b *Bans) take(ctx context.Context, key count.Key, q count.Quota, cost int6
 		b.tell(Notice{Reason: NotCounted, Err: err})
 		return false
 	}
-	return !results[0].OK
+	// What others have used up is held against nobody.
+	return !results[0].OK && !results[0].Shared
 }
 
 // give counts a cost that is not asked for, or gives it back.

@@ -37,14 +37,16 @@ func (b *Ban) remembered(now time.Time) bool { return now.Before(b.Until.Add(Rem
 // A Store keeps bans for all replicas, and for the command line. It must be
 // safe for many goroutines and processes.
 type Store interface {
-	// Put adds a ban, unless there is one of the same site and key that ends
-	// later. It forgets those that ended longer than [Remembered] before Since,
-	// and those that end soonest beyond atMost; the latter it counts.
-	Put(ctx context.Context, b Ban, atMost int) (dropped int, err error)
+	// Put adds bans, each unless there is one of the same site and key that ends
+	// later. It forgets those that ended longer than [Remembered] before now,
+	// and those that end soonest beyond atMost; the latter it counts. All of
+	// it is one step.
+	Put(ctx context.Context, list []Ban, atMost int, now time.Time) (dropped int, err error)
 	// Lift removes a ban, and reports whether there was one.
 	Lift(ctx context.Context, site, key string) (bool, error)
 	// List returns all bans, also those that have ended, in any order, and the
 	// version that they are. If have is that version it returns none, and have.
+	// The version is empty if there has never been a ban, or all was lost.
 	List(ctx context.Context, have string) (list []Ban, version string, err error)
 }
 
@@ -63,14 +65,16 @@ type Memory struct {
 func NewMemory() *Memory { return &Memory{bans: map[id]Ban{}} }
 
 // Put implements [Store].
-func (m *Memory) Put(_ context.Context, b Ban, atMost int) (dropped int, err error) {
+func (m *Memory) Put(_ context.Context, list []Ban, atMost int, now time.Time) (dropped int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.version++
-	if old, ok := m.bans[b.id()]; !ok || !old.Until.After(b.Until) {
-		m.bans[b.id()] = b
+	for _, b := range list {
+		if old, ok := m.bans[b.id()]; !ok || !old.Until.After(b.Until) {
+			m.bans[b.id()] = b
+		}
 	}
-	forget(m.bans, b.Since)
+	forget(m.bans, now)
 	return drop(m.bans, atMost, 0), nil
 }
 
@@ -79,8 +83,10 @@ func (m *Memory) Lift(_ context.Context, site, key string) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, ok := m.bans[id{site, key}]
-	delete(m.bans, id{site, key})
-	m.version++
+	if ok {
+		delete(m.bans, id{site, key})
+		m.version++
+	}
 	return ok, nil
 }
 
@@ -88,7 +94,10 @@ func (m *Memory) Lift(_ context.Context, site, key string) (bool, error) {
 func (m *Memory) List(_ context.Context, have string) ([]Ban, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	version := strconv.Itoa(m.version)
+	version := ""
+	if m.version > 0 {
+		version = strconv.Itoa(m.version)
+	}
 	if have == version {
 		return nil, have, nil
 	}

@@ -28,7 +28,7 @@ type Config struct {
 	// Except are built-in decoys that are none here, because the application
 	// does serve them. Default: none. Example:
 	//
-	//	except: [/server-status]
+	//	except: [/.env]
 	Except []string `yaml:"except,omitempty" inherit:"join"`
 }
 
@@ -48,8 +48,8 @@ const (
 // /wp-login.php, since the site may be WordPress.
 var builtIn = []string{
 	"/.aws/credentials", "/.docker/config.json", "/.env", "/.env.bak", "/.env.production", "/.git/config",
-	"/.git/head", "/.htpasswd", "/.kube/config", "/.ssh/id_ed25519", "/.ssh/id_rsa", "/.svn/wc.db",
-	"/etc/passwd", "/etc/shadow", "/server-status", "/vendor/phpunit/phpunit/src/util/php/eval-stdin.php",
+	"/.htpasswd", "/.kube/config", "/.ssh/id_ed25519", "/.ssh/id_rsa", "/.svn/wc.db",
+	"/etc/passwd", "/etc/shadow", "/vendor/phpunit/phpunit/src/util/php/eval-stdin.php",
 	"/wp-config.php.bak", "/wp-config.php.save", "/wp-config.php~",
 }
 
