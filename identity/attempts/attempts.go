@@ -31,6 +31,7 @@ const (
 	Recovery = "recovery" // a recovery code
 	Reset    = "reset"    // the secret of a link
 	Mail     = "mail"     // asking for a mail to be sent; never given back
+	Backend  = "backend"  // a password, at a log-in that a backend owns; see NewBackend
 )
 
 // A Try is one guess.
@@ -45,13 +46,20 @@ type Try struct {
 	// Password is what is tried. Only a keyed hash of it is kept, to see one
 	// password tried on many accounts.
 	Password string
+	// Place is the log-in that a try of kind Backend is made at, such as its
+	// site; two of them share no counts. Empty for Merlon's own.
+	Place string
+	// Pass names what the client has done to be let in where others wait, such
+	// as a proof of work, for a try of kind Backend. Such tries are counted in
+	// buckets of their own, and few of them with one Pass.
+	Pass string
 }
 
 // A Wait says how long to wait before the next try. The zero Wait says to go
 // on. It must look the same to the client whatever it is for.
 type Wait struct {
 	For    time.Duration
-	By     string // for the log: "account", "pair", "address", "subnet", "password", "device"
+	By     string // for the log: "account", "pair", "address", "subnet", "password", "device", "users", "addresses", "pass"
 	Locked bool   // waiting does not help: too many failures without a success
 }
 
@@ -67,9 +75,12 @@ type Throttle struct {
 	notify func(Notice)
 	now    func() time.Time
 
-	mu     sync.Mutex
-	window [2]rateWindow // failures of this minute and the one before
-	told   map[toldKey]time.Time
+	backend *BackendConfig // nil for Merlon's own log-in
+
+	mu       sync.Mutex
+	window   [2]rateWindow // failures of this minute and the one before
+	told     map[toldKey]time.Time
+	strainTo time.Time // a backend's log-in: thresholds are tight until then
 }
 
 // New returns a Throttle that counts in s, or in a store of its own if that is
@@ -175,6 +186,7 @@ func (k *Ticket) Succeeded() {
 		if k.try.Kind == Mail {
 			return
 		}
+		k.throttle.succeeded(k.throttle.now())
 		k.giveBack(true)
 	})
 }
@@ -212,8 +224,8 @@ func (k *Ticket) giveBack(success bool) {
 		// Others' failures were not consecutive; how long they wait stays.
 		t, try := k.throttle, k.try
 		refunds = append(refunds,
-			Refund{Key: t.bucketKey(try.Kind, "account", try.Account), Success: true},
-			Refund{Key: t.bucketKey(try.Kind, "device", try.Account, string(try.Device)), All: true})
+			Refund{Key: t.tryKey(try, "account", try.Account), Success: true},
+			Refund{Key: t.tryKey(try, "device", try.Account, string(try.Device)), All: true})
 	}
 	if err := k.store.Refund(context.Background(), refunds, now); err != nil {
 		k.throttle.tell(Notice{Kind: StoreFailed, Time: now, Err: err}, "")
@@ -224,7 +236,7 @@ func (k *Ticket) giveBack(success bool) {
 func (t *Throttle) deviceBuckets(try Try) []Bucket {
 	s := t.config.Device
 	return []Bucket{{
-		Key: t.bucketKey(try.Kind, "device", try.Account, string(try.Device)), name: "device",
+		Key: t.tryKey(try, "device", try.Account, string(try.Device)), name: "device",
 		Schedule: s, Most: t.config.Failures,
 	}}
 }
@@ -240,12 +252,12 @@ func (t *Throttle) strangerBuckets(try Try, strained bool) []Bucket {
 	case Mail:
 		account, pair, most = c.Mail, c.Mail, 0
 	}
-	list := make([]Bucket, 0, 5)
+	list := make([]Bucket, 0, 8)
 	add := func(name string, s Schedule, most int, parts ...string) {
-		if strained && name != "account" {
+		if strained && name != "account" && name != "addresses" {
 			s.Free = max(1, s.Free/4)
 		}
-		list = append(list, Bucket{Key: t.bucketKey(try.Kind, name, parts...), name: name, Schedule: s, Most: most})
+		list = append(list, Bucket{Key: t.tryKey(try, name, parts...), name: name, Schedule: s, Most: most})
 	}
 	add("address", c.Address, 0, client)
 	add("subnet", c.Subnet, 0, subnet)
@@ -253,12 +265,36 @@ func (t *Throttle) strangerBuckets(try Try, strained bool) []Bucket {
 		add("pair", pair, 0, try.Account, client)
 		add("account", account, most, try.Account)
 	}
-	if try.Kind == Password && try.Password != "" && try.Account != "" {
+	if (try.Kind == Password || try.Kind == Backend) && try.Password != "" && try.Account != "" {
 		tag := t.passwordTag(try.Password)
 		add("password", c.Spray, 0, tag)
-		list[len(list)-1].Member = t.bucketKey(try.Kind, "member", tag, try.Account)
+		list[len(list)-1].Member = t.tryKey(try, "member", tag, try.Account)
+	}
+	if t.backend != nil && try.Account != "" {
+		add("users", t.backend.Users, 0, client)
+		list[len(list)-1].Member = t.tryKey(try, "user", client, try.Account)
+		add("addresses", t.backend.Addresses, 0, try.Account)
+		list[len(list)-1].Member = t.tryKey(try, "user address", try.Account, client)
+	}
+	if t.backend != nil && try.Pass != "" {
+		add("pass", Schedule{Free: t.backend.Passes, First: time.Hour, Longest: day, Forget: day}, 0, try.Pass)
+		list[len(list)-1].Schedule.Free = t.backend.Passes // not less of it in a flood: that is what it is for
 	}
 	return list
+}
+
+const day = 24 * time.Hour
+
+// tryKey names a bucket of a try.
+func (t *Throttle) tryKey(try Try, name string, parts ...string) Key {
+	kind := try.Kind
+	if try.Place != "" {
+		kind += "\x00" + try.Place
+	}
+	if try.Pass != "" {
+		kind += "\x00pass"
+	}
+	return t.bucketKey(kind, name, parts...)
 }
 
 // passwordTag stands for a password without telling it: without the key it

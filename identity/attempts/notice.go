@@ -19,6 +19,9 @@ const (
 	AddressBlocked = "address-blocked"
 	// RateHigh: many tries fail, all accounts together.
 	RateHigh = "failure-rate-high"
+	// CanaryTried: somebody tried an account that nobody has, and that is known
+	// only from where it was left to be found.
+	CanaryTried = "canary-tried"
 	// StoreFailed: the store cannot count; this process counts alone.
 	StoreFailed = "attempts-store-failed"
 )
@@ -66,15 +69,16 @@ func (t *Throttle) tell(n Notice, about string) {
 
 // A rateWindow counts the failures of one minute.
 type rateWindow struct {
-	minute int64
-	failed int
+	minute    int64
+	failed    int
+	succeeded int // counted only for a backend's log-in
 }
 
 // strained reports whether more fails than is usual.
 func (t *Throttle) strained(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.perMinute(now) > t.config.Alarm
+	return t.perMinute(now) > t.config.Alarm || now.Before(t.strainTo)
 }
 
 // perMinute is how many failed in the last minute; t.mu is held.
@@ -93,20 +97,26 @@ func (t *Throttle) perMinute(now time.Time) int {
 	return int(sum)
 }
 
+// minute returns the counts of this minute; t.mu is held.
+func (t *Throttle) minute(now time.Time) *rateWindow {
+	w := &t.window[now.Unix()/60&1]
+	if w.minute != now.Unix()/60 {
+		*w = rateWindow{minute: now.Unix() / 60}
+	}
+	return w
+}
+
 func (t *Throttle) failed(k *Ticket) {
 	if k.try.Kind == Mail {
 		return
 	}
 	now := t.now()
 	t.mu.Lock()
-	w := &t.window[now.Unix()/60&1]
-	if w.minute != now.Unix()/60 {
-		*w = rateWindow{minute: now.Unix() / 60}
-	}
-	w.failed++
+	t.minute(now).failed++
 	rate := t.perMinute(now)
+	high := t.unusual(now)
 	t.mu.Unlock()
-	if rate > t.config.Alarm {
+	if rate > t.config.Alarm || high {
 		t.tell(Notice{Kind: RateHigh, Time: now, Count: rate}, "")
 	}
 	for i, b := range k.buckets {
@@ -133,7 +143,10 @@ func (t *Throttle) warn(try Try, b Bucket, r Result, now time.Time) {
 	case "password":
 		n.Kind = PasswordSprayed
 		t.tell(n, string(b.Key[:]))
-	case "address", "subnet":
+	case "addresses":
+		n.Kind, n.Account = AccountAttacked, try.Account
+		t.tell(n, try.Account)
+	case "address", "subnet", "users":
 		n.Kind = AddressBlocked
 		t.tell(n, string(b.Key[:]))
 	}

@@ -1,0 +1,123 @@
+package attempts
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/merlon-dev/merlon/secrets"
+)
+
+// A BackendConfig is what a log-in that a backend owns is held to beside a
+// [Config]. It has no other defaults than those of [NewBackend]'s caller.
+type BackendConfig struct {
+	Users     Schedule // one address trying many accounts, each counted once
+	Addresses Schedule // one account tried from many addresses, each counted once
+	// Share is how many of a hundred tries may fail in one minute, if at least
+	// Least of them do. Above it, and for ten minutes after, only a quarter of
+	// what is free is free to browsers that are not known.
+	Share int
+	Least int
+	// Passes is how many tries may be made with one [Try.Pass].
+	Passes int
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+}
+
+// strainLasts is for how long thresholds stay tight. Without that, a guesser
+// who is held off would look like one who has gone.
+const strainLasts = 10 * time.Minute
+
+// NewBackend returns a Throttle for tries of kind [Backend] only. Several may
+// share a store; their tries are told apart by [Try.Place].
+func NewBackend(c Config, b BackendConfig, k secrets.Key, s Store, notify func(Notice)) (*Throttle, error) {
+	t, err := New(c, k, s, notify)
+	if err != nil {
+		return nil, err
+	}
+	t.backend = &b
+	if b.Now != nil {
+		t.now = b.Now
+	}
+	return t, nil
+}
+
+// Strained reports whether more tries fail than is usual, all accounts together.
+func (t *Throttle) Strained() bool { return t.strained(t.now()) }
+
+// unusual notes it if too large a share of the tries of a backend's log-in
+// fails; t.mu is held.
+func (t *Throttle) unusual(now time.Time) bool {
+	if t.backend == nil {
+		return false
+	}
+	failed := t.perMinute(now)
+	all := failed
+	for _, w := range t.window {
+		if w.minute >= now.Unix()/60-1 {
+			all += w.succeeded // also all of the minute before: rather late than wrong
+		}
+	}
+	if failed < t.backend.Least || failed*100 <= all*t.backend.Share {
+		return false
+	}
+	t.strainTo = now.Add(strainLasts)
+	return true
+}
+
+func (t *Throttle) succeeded(now time.Time) {
+	if t.backend == nil {
+		return
+	}
+	t.mu.Lock()
+	t.minute(now).succeeded++
+	t.mu.Unlock()
+}
+
+// Unsure says that nobody can tell what came of the try, since the backend
+// broke. It is not counted, unless that happens to one account again and again:
+// who can make a log-in break for wrong guesses only must not guess for free.
+func (k *Ticket) Unsure() {
+	t := k.throttle
+	if k.try.Account != "" {
+		b := []Bucket{{Key: t.tryKey(k.try, "unsure", k.try.Account), name: "unsure", Schedule: t.config.Account}}
+		if r, err := k.store.Reserve(context.Background(), b, t.now()); err == nil && r.Wait > 0 {
+			k.Failed()
+			return
+		}
+	}
+	k.Void()
+}
+
+// canaryCounts is how many failures one try of a canary is worth.
+const canaryCounts = 10
+
+// Canary says that somebody has tried an account that nobody has. It tells so
+// at once, and counts heavily against the address.
+func (t *Throttle) Canary(ctx context.Context, try Try) {
+	now := t.now()
+	t.tell(Notice{Kind: CanaryTried, Time: now, Account: try.Account, Client: try.Client, Count: 1}, try.Account+" "+try.Client.String())
+	try.Device, try.Pass = nil, ""
+	for range canaryCounts {
+		k, w := t.Begin(ctx, try)
+		if !w.OK() {
+			return
+		}
+		k.Failed()
+	}
+}
+
+// ForgiveAt forgets all failures of an account at a backend's log-in, as
+// [Throttle.Forgive] does.
+func (t *Throttle) ForgiveAt(ctx context.Context, place, account string) error {
+	try := Try{Kind: Backend, Place: place}
+	var refunds []Refund
+	for _, pass := range []string{"", "any"} {
+		try.Pass = pass
+		for _, name := range []string{"account", "addresses", "unsure"} {
+			refunds = append(refunds, Refund{Key: t.tryKey(try, name, account), All: true})
+		}
+	}
+	err := t.store.Refund(ctx, refunds, t.now())
+	return errors.Join(err, t.spare.Refund(ctx, refunds, t.now()))
+}
