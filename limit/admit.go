@@ -171,11 +171,10 @@ func (g *Guard) admit(f *face, c *caller) (in admission, refused *merlon.Decisio
 	defer g.pool.Put(s)
 	s.reset()
 	at := now(c.r)
+	var unclear error
 	for _, gr := range f.groups {
-		if gr.field != "" {
-			if refused = s.addValues(gr, c, at); refused != nil {
-				return in, refused
-			}
+		if gr.field != "" && !c.unread {
+			unclear = errors.Join(unclear, s.addValues(gr, c, at))
 			continue
 		}
 		for _, m := range gr.measures {
@@ -192,6 +191,9 @@ func (g *Guard) admit(f *face, c *caller) (in admission, refused *merlon.Decisio
 			return in, g.exceeded(s, refusing, c)
 		}
 		in.told = s.tightest()
+	}
+	if unclear != nil {
+		return in, fieldUnclear(unclear)
 	}
 	return g.hold(s, c, in, at)
 }
@@ -224,12 +226,9 @@ func (g *Guard) hold(s *scratch, c *caller, in admission, at time.Time) (admissi
 	return in, nil
 }
 
-// addValues counts every value of a field.
-func (s *scratch) addValues(gr *group, c *caller, at time.Time) *merlon.Decision {
+// addValues counts every value of a field, those before an error, too.
+func (s *scratch) addValues(gr *group, c *caller, at time.Time) error {
 	values, err := field.Values(c.r, gr.field)
-	if err != nil {
-		return unclear(gr, err)
-	}
 	for i := range values {
 		values[i] = folded(values[i])
 	}
@@ -242,7 +241,7 @@ func (s *scratch) addValues(gr *group, c *caller, at time.Time) *merlon.Decision
 			s.add(m, c, v, at)
 		}
 	}
-	return nil
+	return err
 }
 
 // settle does what is to be done when r has ended.
@@ -273,13 +272,13 @@ func unable(err error) *merlon.Decision {
 	return &d
 }
 
-// unclear refuses what may have any number of values that a backend would find.
-func unclear(gr *group, err error) *merlon.Decision {
-	if !errors.Is(err, field.ErrTooMany) && !errors.Is(err, field.ErrUnreadable) {
-		d := merlon.BodyFailed(err)
-		return &d
+// fieldUnclear refuses what may have any number of values that a backend would
+// find.
+func fieldUnclear(err error) *merlon.Decision {
+	d := merlon.BodyFailed(err)
+	if errors.Is(err, field.ErrTooMany) || errors.Is(err, field.ErrUnreadable) {
+		d = merlon.Refuse(http.StatusBadRequest, FieldUnclear)
+		d.Findings = []merlon.Finding{{Rule: "by", Part: "body", Message: err.Error()}}
 	}
-	d := merlon.Refuse(http.StatusBadRequest, FieldUnclear)
-	d.Findings = []merlon.Finding{{Rule: gr.name, Part: "field " + gr.field, Message: err.Error()}}
 	return &d
 }

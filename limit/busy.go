@@ -69,6 +69,16 @@ func (b *busy) enter(r *merlon.Request, client netip.Addr, perClient, inAll int,
 	return granted
 }
 
+// note notes what r, which has a place, was counted as.
+func (b *busy) note(r *merlon.Request, client netip.Addr, in admission) {
+	s := b.shard(client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.held[r]
+	h.told, h.front = in.told, push(h.front, in.after)
+	s.held[r] = h
+}
+
 // leave gives back one place that r holds, if it holds any.
 func (b *busy) leave(r *merlon.Request, client netip.Addr) *after {
 	s := b.shard(client)

@@ -137,6 +137,7 @@ type caller struct {
 	r      *merlon.Request
 	client netip.Addr
 	geo    Geo
+	unread bool // its body must not be looked at
 }
 
 // part appends to k whose request it is, as far as d tells; value is that of a

@@ -22,15 +22,18 @@ type Guard struct {
 	pool  sync.Pool // of *scratch
 
 	clients  int
-	routes   int    // 0: no bound
-	busyName string // what the bound of a client's requests is called; empty if it is not told
+	routes   int  // 0: no bound
+	tellBusy bool // the bound of a client's requests is a policy that is told
 	policy   []string
 	body     int64
 	hide     bool
 }
 
 // A face is what is counted at one place on a request's way.
-type face struct{ groups []*group }
+type face struct {
+	groups []*group
+	reads  bool // the body is looked at
+}
 
 // Name returns "limit".
 func (g *Guard) Name() string { return "limit" }
@@ -59,6 +62,14 @@ func (g *Guard) Middleware(next http.Handler) http.Handler {
 // guards are not free.
 func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	c := caller{r: r, client: clientOf(r.Client), geo: g.geo}
+	if g.front.reads { // which may take long, and counts as being under way
+		if busy := g.enter(&c, admission{}); busy != nil {
+			c.unread = true
+			in, _ := g.admit(&g.front, &c) // refusals count, and one is enough
+			in.drop()
+			return *busy
+		}
+	}
 	in, refused := g.admit(&g.front, &c)
 	if refused != nil {
 		return *refused
@@ -74,16 +85,24 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if g.body > 0 && r.ContentLength < 0 {
 		g.watchBody(r)
 	}
-	// The last step, so that nothing can fail while a place is held.
-	switch g.busy.enter(r, c.client, g.clients, g.routes, in) {
-	case clientFull:
+	if g.front.reads {
+		g.busy.note(r, c.client, in)
+	} else if busy := g.enter(&c, in); busy != nil {
 		in.drop()
-		return g.clientBusy(c.client)
-	case routeFull:
-		in.drop()
-		return g.routeBusy(c.client)
+		return *busy
 	}
 	return d
+}
+
+// enter takes one of the places that this process has, or refuses.
+func (g *Guard) enter(c *caller, in admission) *merlon.Decision {
+	switch g.busy.enter(c.r, c.client, g.clients, g.routes, in) {
+	case clientFull:
+		return g.clientBusy(c.client)
+	case routeFull:
+		return g.routeBusy(c.client)
+	}
+	return nil
 }
 
 // Done gives r's place back, and counts the bytes.
@@ -122,18 +141,18 @@ func (k known) Done(r *merlon.Request, o merlon.Outcome) {
 }
 
 // clientBusy refuses a client's own excess, so it is 429.
-func (g *Guard) clientBusy(client netip.Addr) merlon.Decision {
+func (g *Guard) clientBusy(client netip.Addr) *merlon.Decision {
 	d := merlon.Refuse(http.StatusTooManyRequests, ClientBusy)
 	d.Problem = quotaExceeded
 	d.Header = http.Header{}
-	if g.busyName != "" && !g.hide {
-		d.Header = made(g.policy, g.busyName, 0, 1)
+	if g.tellBusy && !g.hide {
+		d.Header = made(g.policy, busyName, 0, 1)
 	}
 	return busyWith(d, "client", g.clients, client)
 }
 
 // routeBusy refuses for want of capacity, whoever asks: 503.
-func (g *Guard) routeBusy(client netip.Addr) merlon.Decision {
+func (g *Guard) routeBusy(client netip.Addr) *merlon.Decision {
 	d := merlon.Refuse(http.StatusServiceUnavailable, RouteBusy)
 	d.Problem = reducedCapacity
 	d.Header = http.Header{}
@@ -148,7 +167,7 @@ func now(r *merlon.Request) time.Time {
 	return r.Received
 }
 
-func busyWith(d merlon.Decision, setting string, bound int, client netip.Addr) merlon.Decision {
+func busyWith(d merlon.Decision, setting string, bound int, client netip.Addr) *merlon.Decision {
 	d.Header["Retry-After"] = []string{"1"}
 	d.Findings = []merlon.Finding{{
 		Rule: "concurrent." + setting, Part: "client " + client.String(), Value: strconv.Itoa(bound),
@@ -157,5 +176,5 @@ func busyWith(d merlon.Decision, setting string, bound int, client netip.Addr) m
 	if bound < maxCount {
 		d.Remedy = "limit:\n  concurrent:\n    " + setting + ": " + strconv.Itoa(min(2*bound, maxCount))
 	}
-	return d
+	return &d
 }

@@ -76,9 +76,10 @@ type Config struct {
 	//	zone: Europe/Berlin
 	Zone string `yaml:"zone,omitempty"`
 	// Distinct counts, in rate and quota, only requests for what has not been
-	// asked for since the quota was last whole: the path with its query. It is
-	// against walking through ids, and leaves who comes back to a few pages
-	// alone until everything is used up. Default: false. Example:
+	// asked for within the time that it takes to regain the burst, or in the
+	// same period: the path with its query. It is against walking through ids.
+	// When everything is used up, all requests are refused. Default: false.
+	// Example:
 	//
 	//	distinct: true
 	Distinct bool `yaml:"distinct,omitempty"`

@@ -14,6 +14,7 @@ import (
 
 const (
 	defaultName   = "default"
+	busyName      = "default-concurrent"
 	defaultBurst  = 500
 	defaultClient = 512
 	maxCount      = 1_000_000
@@ -49,6 +50,9 @@ func New(c Config, s count.Store, geo Geo) (*Guard, error) {
 	b.first()
 	for i, l := range c.Limits {
 		b.further(fmt.Sprintf("limits[%d]", i), l)
+	}
+	if c.Concurrent.Client > 0 {
+		b.name("concurrent.client", busyName)
 	}
 	if len(b.errs) > 0 {
 		return nil, errors.Join(b.errs...)
@@ -94,13 +98,14 @@ func (b *builder) guard(s count.Store) *Guard {
 			f = &g.known
 		}
 		f.groups = append(f.groups, gr)
+		f.reads = f.reads || gr.field != ""
 		for _, m := range gr.measures {
 			policy = append(policy, m.policy())
 		}
 	}
 	if c.Concurrent.Client > 0 {
-		g.busyName = b.uniqueName("concurrent.client", defaultName+"-concurrent")
-		policy = append(policy, fmt.Sprintf("%q;q=%d;qu=\"concurrent-requests\"", g.busyName, c.Concurrent.Client))
+		g.tellBusy = true
+		policy = append(policy, fmt.Sprintf("%q;q=%d;qu=\"concurrent-requests\"", busyName, c.Concurrent.Client))
 	}
 	line := []string{strings.Join(policy, ", ")}
 	for _, gr := range b.groups {
@@ -259,7 +264,7 @@ func (b *builder) add(g *group, costAt string, nameAt ...string) {
 			m.name += "-" + m.kind.String()
 		}
 		setting := append(nameAt, "by")[0]
-		b.uniqueName(setting, m.name)
+		b.name(setting, m.name)
 		m.tell()
 		if (m.kind == rate || m.kind == quota) && g.cost > m.quota.Burst {
 			b.bad(costAt, strconv.FormatInt(g.cost, 10), fmt.Sprintf("must be at most %d, which limit %s allows at once", m.quota.Burst, g.name))
@@ -273,12 +278,12 @@ func (b *builder) add(g *group, costAt string, nameAt ...string) {
 	b.groups = append(b.groups, g)
 }
 
-func (b *builder) uniqueName(setting, name string) string {
+// name notes a name that answers tell.
+func (b *builder) name(setting, name string) {
 	if slices.Contains(b.names, name) {
 		b.bad(setting, name, "is the name of another limit, here or inherited: give this one a name of its own")
 	}
 	b.names = append(b.names, name)
-	return name
 }
 
 // nameOf makes a name of what a limit tells requests apart by.

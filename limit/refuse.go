@@ -44,16 +44,13 @@ func (g *Guard) exceeded(s *scratch, refusing int, c *caller) *merlon.Decision {
 		}
 		told = append(told, other)
 		f := other.finding(c)
-		switch {
-		case s.results[i].Shared:
+		if s.results[i].Shared {
 			f.Message += "; counted together with others, because there are more of them than the table has places"
-		case other == m && len(s.of) == 1 || d.Remedy == "":
-			d.Remedy = other.remedy()
 		}
 		d.Findings = append(d.Findings, f)
 	}
-	if len(told) > 1 {
-		d.Remedy = "" // raising one of them alone would not do
+	if len(told) == 1 && !res.Shared { // of several, raising one would not do
+		d.Remedy = m.remedy()
 	}
 	return &d
 }
