@@ -15,7 +15,7 @@ import (
 // a build pass.
 var layers = []string{
 	".",
-	"secrets ledger merlontest identity/account count internal/field",
+	"secrets ledger merlontest identity/account count geo internal/field",
 	"record certs upstream headers mask origin decoy ban limit challenge waf stuffing csrf access throttle payload schema egress sandbox sqlguard seal backup identity/*",
 	"identity",
 	"audit prove",
@@ -27,7 +27,7 @@ var layers = []string{
 }
 
 // What tests, generators and benchmarks are made of may import anything.
-var free = []string{"test", "test/*", "bench", "bench/*", "internal/config/*", "examples/*", "identity/session/sessiontest"}
+var free = []string{"test", "test/*", "bench", "bench/*", "internal/config/*", "examples/*", "identity/session/sessiontest", "identity/attempts/attemptstest", "count/counttest", "ban/bantest", "geo/geotest"}
 
 func TestImportDirection(t *testing.T) {
 	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()

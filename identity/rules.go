@@ -4,14 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/oschwald/maxminddb-golang/v2"
-
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/geo"
 	"github.com/merlon-dev/merlon/identity/account"
 )
 
@@ -48,7 +46,7 @@ type Rule struct {
 // Rules say who may log in from where and when. Without any, everybody may.
 type Rules struct {
 	rules     []rule
-	countries *maxminddb.Reader
+	countries *geo.DB
 }
 
 type rule struct {
@@ -74,7 +72,7 @@ func NewRules(c Config) (*Rules, error) {
 	}
 	switch {
 	case c.Countries != "":
-		db, err := openCountries(c.Countries)
+		db, _, err := geo.Open(c.Countries)
 		if err != nil {
 			errs = append(errs, merlon.BadSetting("countries", c.Countries, err.Error()))
 		}
@@ -177,7 +175,7 @@ func (rs *Rules) allow(name string, groups []string, client netip.Addr, now time
 		}
 		if r.countries != nil {
 			if country == "?" {
-				country = rs.country(client)
+				country = rs.countries.Country(client)
 			}
 			if !r.countries[country] {
 				continue
@@ -189,46 +187,6 @@ func (rs *Rules) allow(name string, groups []string, client netip.Addr, now time
 		return true
 	}
 	return false
-}
-
-// country returns two letters, or nothing for an address that is not known.
-func (rs *Rules) country(a netip.Addr) string {
-	if rs.countries == nil || !a.IsValid() {
-		return ""
-	}
-	// MaxMind's own databases have country.iso_code, others country_code.
-	var rec struct {
-		Country struct {
-			ISO string `maxminddb:"iso_code"`
-		} `maxminddb:"country"`
-		Code string `maxminddb:"country_code"`
-	}
-	if err := rs.countries.Lookup(a).Decode(&rec); err != nil {
-		return ""
-	}
-	if rec.Country.ISO != "" {
-		return rec.Country.ISO
-	}
-	return rec.Code
-}
-
-const maxCountries = 256 << 20
-
-// openCountries reads a database into memory, where it lasts as long as any
-// request that was let in by it: a mapped file would have to be unmapped.
-func openCountries(path string) (*maxminddb.Reader, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxCountries {
-		return nil, errors.New("is larger than 256 MiB")
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return maxminddb.OpenBytes(b)
 }
 
 // Weak says what about the rules their author may not have meant.

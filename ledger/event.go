@@ -201,11 +201,13 @@ func owaspName(guard string, reason merlon.Reason, findings []merlon.Finding) st
 	switch guard {
 	case "access":
 		return "authz_fail"
-	case "limit":
+	case "limit", "throttle", "challenge", "ban":
 		return "excess_rate_limit_exceeded"
+	case "stuffing":
+		return "authn_login_fail_max"
 	case "csrf":
 		return "malicious_cors"
-	case "origin":
+	case "origin", "decoy":
 		return "malicious_direct_reference"
 	case "identity", "password", "mfa", "token", "oidc", "apikey":
 		return "authn_login_fail"
