@@ -69,7 +69,7 @@ func (db *DB) find(a netip.Addr, good func(*record) bool) record {
 	}
 	for _, r := range db.readers {
 		var rec record
-		if err := r.Lookup(a).Decode(&rec); err == nil && good(&rec) {
+		if err := r.Lookup(a.Unmap()).Decode(&rec); err == nil && good(&rec) {
 			return rec
 		}
 	}
