@@ -119,9 +119,9 @@ func NewMemory(c MemoryConfig) *Memory {
 // refill is how long an emptied quota takes to be whole again.
 func (q *Quota) refill() time.Duration { return q.Every * time.Duration(q.Burst) }
 
-// check says what makes no sense about q at now, and that refill does not
-// overflow.
-func (q *Quota) check(now time.Time) error {
+// Check says what makes no sense about q at now, which every [Store] answers
+// with an error.
+func (q *Quota) Check(now time.Time) error {
 	switch {
 	case q.Burst <= 0 || q.Burst > MaxBurst:
 		return fmt.Errorf("a quota of %d makes no sense: it must be from 1 to %d", q.Burst, int64(MaxBurst))
@@ -140,7 +140,7 @@ func (q *Quota) check(now time.Time) error {
 func Check(asks []Ask, now time.Time) error {
 	for i := range asks {
 		a := &asks[i]
-		if err := a.Quota.check(now); err != nil {
+		if err := a.Quota.Check(now); err != nil {
 			return err
 		}
 		if a.Cost < 0 || a.Cost > a.Quota.Burst {
@@ -201,7 +201,7 @@ func (m *Memory) Add(_ context.Context, asks []Ask, now time.Time) error {
 		if q.Every == 0 && !q.Ends.After(now) {
 			continue
 		}
-		if err := q.check(now); err != nil {
+		if err := q.Check(now); err != nil {
 			return err
 		}
 		m.add(&asks[i], asks[i].Cost, at, now)

@@ -8,8 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -47,66 +45,69 @@ const (
 	afterEnd = time.Minute
 )
 
-// The scripts answer with one number: what is on the account after a grant, or
-// what is on it less than -1 after a refusal, so that 0 is a grant. They
-// reckon in microseconds or units, which are exact in Lua's numbers.
-var (
-	// takeRate is GCRA by the server's clock. ARGV: cost and burst in µs. More
-	// than a quota and a debt on an account is the trace of a clock that has
-	// gone back, or of a quota that was larger.
-	takeRate = newScript(`local k, most, t = KEYS[1], ARGV[2] + 0, redis.call('TIME')
-local now = t[1] * 1000000 + t[2]
-local d = (redis.call('GET', k) or now) - now
-if d < 0 then d = 0 elseif d > 2 * most then
-  d = 2 * most
-  redis.call('SET', k, now + d, 'PX', math.ceil(d / 1000))
+// takeAndAdd counts for many asks at once: a script for each would cost the
+// server three times as much. It works on one key in a cluster, since others
+// may be elsewhere. It reckons in microseconds or units, which are exact in
+// Lua's numbers.
+//
+// ARGV begins with a letter for each key: r takes from a rate and R adds to
+// it, w and W do so in a window. Then follow for each key cost and burst, in µs
+// or units, and for a window how long to keep it in ms from now, since the
+// server's clock may differ from ours. It answers with a number for each: what
+// is on the account after a grant; what is on it less than -1 after a refusal,
+// so that 0 is a grant; nonsense if what is there is no number.
+//
+// A rate is counted by GCRA. More than a quota and a debt on an account is the
+// trace of a clock that has gone back, or of a quota that was larger.
+var takeAndAdd = newScript(`local out, kinds, j, now = {}, ARGV[1], 2, nil
+for i = 1, #KEYS do
+  local k, kind, cost, most = KEYS[i], string.byte(kinds, i), ARGV[j] + 0, ARGV[j + 1] + 0
+  local v, rate, u = redis.pcall('GET', k), kind == 114 or kind == 82, nil
+  j = j + 2
+  if rate then
+    if not now then
+      local t = redis.call('TIME')
+      now = t[1] * 1000000 + t[2]
+    end
+    u = tonumber(v or now)
+  else
+    j = j + 1
+    u = tonumber(v or 0)
+  end
+  if not u or u ~= u then
+    out[i] = -4e18
+  else
+    local clipped = false
+    if rate then
+      u = u - now
+      if u < 0 then u = 0 elseif u > 2 * most then u, clipped = 2 * most, true end
+    end
+    local n = u + cost
+    if kind == 114 or kind == 119 then
+      if n > most then n = -1 - u end
+    else
+      n = math.max(math.min(n, math.max(2 * most, u)), 0)
+    end
+    out[i] = n
+    if n < 0 then n = u end
+    if n == 0 then
+      if v then redis.call('DEL', k) end
+    elseif n ~= u or clipped then
+      if rate then
+        redis.call('SET', k, now + n, 'PX', math.ceil(n / 1000))
+      else
+        redis.call('SET', k, n, 'PX', ARGV[j - 1])
+      end
+    end
+  end
 end
-local n = d + ARGV[1]
-if n > most then return -1 - d end
-if n > d then redis.call('SET', k, now + n, 'PX', math.ceil(n / 1000)) end
-return n`)
+return out`)
 
-	addRate = newScript(`local k, most, t = KEYS[1], ARGV[2] + 0, redis.call('TIME')
-local now = t[1] * 1000000 + t[2]
-local d = (redis.call('GET', k) or now) - now
-local n = math.min(math.min(math.max(d, 0), 2 * most) + ARGV[1], 2 * most)
-if n <= 0 then
-  redis.call('DEL', k)
-  return 0
-end
-redis.call('SET', k, now + n, 'PX', math.ceil(n / 1000))
-return n`)
-
-	// takeWindow counts units. ARGV: cost, burst and how long to keep it, in ms
-	// from now: the server's clock may differ from ours.
-	takeWindow = newScript(`local k, u = KEYS[1], (redis.call('GET', KEYS[1]) or 0) + 0
-local n = u + ARGV[1]
-if n > ARGV[2] + 0 then return -1 - u end
-if n > u then redis.call('SET', k, n, 'PX', ARGV[3]) end
-return n`)
-
-	addWindow = newScript(`local k, u = KEYS[1], (redis.call('GET', KEYS[1]) or 0) + 0
-local n = math.min(math.max(u + ARGV[1], 0), math.max(2 * ARGV[2], u))
-if n <= 0 then redis.call('DEL', k) else redis.call('SET', k, n, 'PX', ARGV[3]) end
-return n`)
-
-	// hold takes a place. ARGV: most, lease in ms, who. It answers 1, or 0 if
-	// all are taken.
-	hold = newScript(`local k, t = KEYS[1], redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', k, '-inf', now)
-if redis.call('ZCARD', k) >= ARGV[1] + 0 then return 0 end
-redis.call('ZADD', k, now + ARGV[2], ARGV[3])
-redis.call('PEXPIRE', k, ARGV[2])
-return 1`)
-
-	// renew renews leases, also those that a server has forgotten. ARGV: lease
-	// in ms, who…
-	renew = newScript(`local k, t = KEYS[1], redis.call('TIME')
-local till = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1]
-for i = 2, #ARGV do redis.call('ZADD', k, till, ARGV[i]) end
-redis.call('PEXPIRE', k, ARGV[1])
-return 1`)
+// What the script answers if what is there is no number, and what stands for
+// an answer that did not come.
+const (
+	nonsense = -4_000_000_000_000_000_000
+	missing  = nonsense - 1
 )
 
 // A script is sent by its hash, and whole to a server that does not know it.
@@ -119,20 +120,24 @@ type Limits struct {
 	c    rueidis.Client
 	self string // before the number of a place held by this process
 
-	mu     sync.Mutex
-	last   uint64
-	held   map[string]string // who holds a place, and the key it is in
-	closed bool
+	gather sync.Mutex
+	queue  []*batch      // what waits for a sender; the last one gathers
+	closed bool          // nothing is counted or held any more
+	wake   chan struct{} // a sender
+
+	mu   sync.Mutex
+	last uint64
+	held map[string]string // who holds a place, and the key it is in
 
 	stop context.CancelFunc
-	done chan struct{}
+	done sync.WaitGroup
 }
 
 var _ count.Store = (*Limits)(nil)
 
-// DialLimits connects as [Dial] does, for counting: what many requests ask
-// for at the same time goes into one packet, and a server that does not answer
-// for a second is given up.
+// DialLimits connects as [Dial] does, for counting: a request that gives
+// up leaves the connection to the others, and a server that does not answer for
+// a second is given up.
 func DialLimits(at secrets.Secret) (rueidis.Client, error) {
 	o, err := options(at)
 	if err != nil {
@@ -142,31 +147,36 @@ func DialLimits(at secrets.Secret) (rueidis.Client, error) {
 		o.ConnWriteTimeout = time.Second
 	}
 	o.AlwaysPipelining = true // a request that gives up must not take the connection with it
-	o.PipelineMultiplex = -1  // the more there is on one connection, the fewer packets
-	o.MaxFlushDelay = flushDelay
-	o.RingScaleEachConn = 12
+	o.PipelineMultiplex = -1  // one connection: what is sent together needs no more
 	return rueidis.NewClient(o)
 }
-
-// flushDelay is how long a packet waits for more.
-const flushDelay = 50 * time.Microsecond
 
 // NewLimits returns the counts in a server. Its Close does not close c.
 func NewLimits(c rueidis.Client) *Limits {
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Limits{c: c, self: rand.Text()[:16] + ":", held: make(map[string]string), stop: stop, done: make(chan struct{})}
+	l := &Limits{c: c, self: rand.Text()[:16] + ":", held: make(map[string]string), wake: make(chan struct{}, senders), stop: stop}
+	l.done.Add(1 + senders)
 	go l.renewAll(ctx)
+	for range senders {
+		go l.send(ctx)
+	}
 	return l
 }
 
-// Close ends the renewal of what is held, which comes free within half a
-// minute.
+// Close ends the counting, and the renewal of what is held, which comes free
+// within half a minute.
 func (l *Limits) Close() {
-	l.mu.Lock()
+	l.gather.Lock()
 	l.closed = true
-	l.mu.Unlock()
+	queue := l.queue
+	l.queue = nil
+	l.gather.Unlock()
 	l.stop()
-	<-l.done
+	l.done.Wait()
+	for _, b := range queue {
+		b.fail(errClosed)
+		close(b.done)
+	}
 }
 
 // countKey names what is counted together: 128 bits of a hash without known
@@ -180,53 +190,41 @@ func countKey(k count.Key, kind byte) string {
 	return string(b[:])
 }
 
-func (l *Limits) command(s *script, whole bool, key string, args ...string) rueidis.Completed {
-	if whole {
-		return l.c.B().Eval().Script(s.text).Numkeys(1).Key(key).Arg(args...).Build()
-	}
-	return l.c.B().Evalsha().Sha1(s.sha).Numkeys(1).Key(key).Arg(args...).Build()
-}
-
-// run runs one script.
-func (l *Limits) run(ctx context.Context, s *script, key string, args ...string) (int64, error) {
-	n, err := l.c.Do(ctx, l.command(s, false, key, args...)).AsInt64()
-	if unknownScript(err) {
-		n, err = l.c.Do(ctx, l.command(s, true, key, args...)).AsInt64()
-	}
-	return n, err
-}
-
-func unknownScript(err error) bool {
-	e, ok := rueidis.IsRedisErr(err)
-	return ok && e.IsNoScript()
-}
-
 func micro(d time.Duration) int64 { return int64(d / time.Microsecond) }
 
 // microUp rounds up, so that no one gets more than the quota.
 func microUp(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / time.Microsecond) }
 
-// command returns what takes or adds the cost of an ask.
-func (l *Limits) ask(a *count.Ask, add, whole bool, cost int64, now time.Time) rueidis.Completed {
+// An entry is one ask as the script is told of it.
+type entry struct {
+	kind             byte
+	key              string
+	cost, most, keep string
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
+
+func newEntry(a *count.Ask, add bool, now time.Time) entry {
 	burst := a.Quota.Burst
-	cost = min(max(cost, -2*burst), 2*burst) // more makes no difference
-	if a.Quota.Every > 0 {
-		s, c := &takeRate, microUp(time.Duration(cost)*a.Quota.Every)
+	cost := min(max(a.Cost, -2*burst), 2*burst) // more makes no difference
+	if a.Quota.Every == 0 {
+		e := entry{kind: 'w', key: countKey(a.Key, 'w'), cost: decimal(cost), most: decimal(burst)}
+		e.keep = decimal((a.Quota.Ends.Sub(now) + afterEnd).Milliseconds())
 		if add {
-			s = &addRate
-			if cost < 0 {
-				c = micro(time.Duration(cost) * a.Quota.Every)
-			}
+			e.kind = 'W'
 		}
-		most := micro(time.Duration(burst) * a.Quota.Every)
-		return l.command(s, whole, countKey(a.Key, 'r'), strconv.FormatInt(c, 10), strconv.FormatInt(most, 10))
+		return e
 	}
-	s := &takeWindow
+	e := entry{kind: 'r', key: countKey(a.Key, 'r'), most: decimal(micro(time.Duration(burst) * a.Quota.Every))}
+	us := microUp(time.Duration(cost) * a.Quota.Every)
+	if cost < 0 {
+		us = micro(time.Duration(cost) * a.Quota.Every)
+	}
 	if add {
-		s = &addWindow
+		e.kind = 'R'
 	}
-	keep := (a.Quota.Ends.Sub(now) + afterEnd).Milliseconds()
-	return l.command(s, whole, countKey(a.Key, 'w'), strconv.FormatInt(cost, 10), strconv.FormatInt(burst, 10), strconv.FormatInt(keep, 10))
+	e.cost = decimal(us)
+	return e
 }
 
 // result reads a script's answer to an ask.
@@ -261,50 +259,21 @@ func (l *Limits) Take(ctx context.Context, asks []count.Ask, results []count.Res
 	if err := count.Check(asks, now); err != nil || len(asks) == 0 {
 		return err
 	}
-	if len(asks) == 1 {
-		n, err := l.c.Do(ctx, l.ask(&asks[0], false, false, asks[0].Cost, now)).AsInt64()
-		if unknownScript(err) {
-			n, err = l.c.Do(ctx, l.ask(&asks[0], false, true, asks[0].Cost, now)).AsInt64()
-		}
-		if err == nil {
-			results[0] = result(&asks[0], n, now)
-		}
+	answers, err := l.count(ctx, asks, false, now)
+	if answers == nil {
 		return err
 	}
-	answers := make([]int64, len(asks))
-	errs := l.all(ctx, asks, false, now, answers)
-	refused := false
+	refused := err != nil
 	for i := range asks {
-		if errs == nil {
+		if answers[i] > nonsense {
 			results[i] = result(&asks[i], answers[i], now)
 			refused = refused || !results[i].OK
 		}
 	}
-	if errs == nil && !refused {
+	if !refused {
 		return nil
 	}
-	return errors.Join(errs, l.giveBack(ctx, asks, answers, results, now))
-}
-
-// all sends what asks want at once, and says of each what came of it: on an
-// error, -1 for those that may not have been granted.
-func (l *Limits) all(ctx context.Context, asks []count.Ask, add bool, now time.Time, answers []int64) error {
-	cmds := make(rueidis.Commands, len(asks))
-	for i := range asks {
-		cmds[i] = l.ask(&asks[i], add, false, asks[i].Cost, now)
-	}
-	var errs error
-	for i, r := range l.c.DoMulti(ctx, cmds...) {
-		n, err := r.AsInt64()
-		if unknownScript(err) {
-			n, err = l.c.Do(ctx, l.ask(&asks[i], add, true, asks[i].Cost, now)).AsInt64()
-		}
-		if err != nil {
-			n, errs = -1, errors.Join(errs, err)
-		}
-		answers[i] = n
-	}
-	return errs
+	return errors.Join(err, l.giveBack(ctx, asks, answers, results, now))
 }
 
 // giveBack gives back what was granted along with a refusal or an error. Where
@@ -328,15 +297,11 @@ func (l *Limits) giveBack(ctx context.Context, asks []count.Ask, answers []int64
 	if len(back) == 0 {
 		return nil
 	}
-	if ctx.Err() != nil {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-			defer cancel()
-			_ = l.all(ctx, back, true, now, make([]int64, len(back)))
-		}()
-		return nil
+	if ctx.Err() != nil { // whoever asked has gone, but must not keep it
+		ctx = context.WithoutCancel(ctx)
 	}
-	return l.all(ctx, back, true, now, make([]int64, len(back)))
+	_, err := l.count(ctx, back, true, now)
+	return err
 }
 
 // Add implements [count.Store].
@@ -346,9 +311,7 @@ func (l *Limits) Add(ctx context.Context, asks []count.Ask, now time.Time) error
 		if a.Cost == 0 || a.Quota.Every == 0 && !a.Quota.Ends.After(now) {
 			continue
 		}
-		look := a
-		look.Cost = 0
-		if err := count.Check([]count.Ask{look}, now); err != nil {
+		if err := a.Quota.Check(now); err != nil {
 			return err
 		}
 		live = append(live, a)
@@ -356,150 +319,9 @@ func (l *Limits) Add(ctx context.Context, asks []count.Ask, now time.Time) error
 	if len(live) == 0 {
 		return nil
 	}
-	return l.all(ctx, live, true, now, make([]int64, len(live)))
+	_, err := l.count(ctx, live, true, now)
+	return err
 }
-
-// Hold implements [count.Store]. A server that is flushed forgets what is held
-// until it is renewed, within ten seconds.
-func (l *Limits) Hold(ctx context.Context, places []count.Place) (full int, release func(), err error) {
-	who := make([]string, 0, len(places))
-	for i, p := range places {
-		key := countKey(p.Key, 'h')
-		me, err := l.register(key)
-		if err != nil {
-			l.release(who)
-			return -1, nil, err
-		}
-		who = append(who, me)
-		n, err := l.run(ctx, &hold, key, strconv.FormatInt(p.Most, 10), strconv.FormatInt(lease.Milliseconds(), 10), me)
-		if err != nil || n == 0 {
-			if err == nil { // this one is not held; otherwise it may be
-				l.forget(me)
-				who = who[:i]
-			}
-			l.release(who)
-			if err != nil {
-				return -1, nil, err
-			}
-			return i, nil, nil
-		}
-	}
-	return -1, sync.OnceFunc(func() { l.release(who) }), nil
-}
-
-func (l *Limits) register(key string) (string, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return "", errors.New("redis: the limits are closed")
-	}
-	l.last++
-	me := l.self + strconv.FormatUint(l.last, 36)
-	l.held[me] = key
-	return me, nil
-}
-
-func (l *Limits) forget(me string) (key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	key = l.held[me]
-	delete(l.held, me)
-	return key
-}
-
-// release releases what is held. What cannot be is not renewed at least.
-func (l *Limits) release(who []string) {
-	if len(who) == 0 {
-		return
-	}
-	cmds := make(rueidis.Commands, len(who))
-	for i, me := range who {
-		cmds[i] = l.c.B().Zrem().Key(l.forget(me)).Member(me).Build()
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	l.c.DoMulti(ctx, cmds...)
-}
-
-// renewAll renews leases until ctx is done.
-func (l *Limits) renewAll(ctx context.Context) {
-	defer close(l.done)
-	tick := time.NewTicker(renewal)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			l.renewOnce(ctx)
-		}
-	}
-}
-
-// atOnce bounds what one script renews and one pipeline sends.
-const atOnce = 500
-
-func (l *Limits) renewOnce(ctx context.Context) {
-	l.mu.Lock()
-	held := maps.Clone(l.held)
-	l.mu.Unlock()
-	in := make(map[string][]string)
-	for me, key := range held {
-		in[key] = append(in[key], me)
-	}
-	ms := strconv.FormatInt(lease.Milliseconds(), 10)
-	var cmds rueidis.Commands
-	send := func() {
-		ctx, cancel := context.WithTimeout(ctx, renewal/2)
-		defer cancel()
-		l.c.DoMulti(ctx, cmds...)
-		cmds = nil
-	}
-	for key, who := range in {
-		for len(who) > 0 {
-			n := min(len(who), atOnce)
-			cmds = append(cmds, l.command(&renew, true, key, append([]string{ms}, who[:n]...)...))
-			who = who[n:]
-			if len(cmds) == atOnce {
-				send()
-			}
-		}
-	}
-	if len(cmds) > 0 {
-		send()
-	}
-	// What was released meanwhile may have been renewed after that.
-	var late []string
-	l.mu.Lock()
-	for me := range held {
-		if _, ok := l.held[me]; !ok {
-			late = append(late, me)
-		}
-	}
-	l.mu.Unlock()
-	for _, me := range late {
-		cmds = append(cmds, l.c.B().Zrem().Key(held[me]).Member(me).Build())
-	}
-	if len(cmds) > 0 {
-		send()
-	}
-}
-
-// Probe says whether the servers count again: it counts in every part of a
-// cluster, and connects to what it must.
-func (l *Limits) Probe(ctx context.Context, now time.Time) error {
-	asks := make([]count.Ask, probes)
-	for i := range asks {
-		asks[i] = count.Ask{Key: count.Key("probe").With(strconv.Itoa(i)), Quota: count.Quota{Every: time.Microsecond, Burst: 1 << 20}, Cost: 1}
-	}
-	if err := l.all(ctx, asks, true, now, make([]int64, len(asks))); err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
-	return nil
-}
-
-// probes are as many keys as are likely to touch every part of a cluster.
-const probes = 16
 
 func newScript(text string) script {
 	sum := sha1.Sum([]byte(text)) // as the server names it

@@ -1,0 +1,260 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/merlon-dev/merlon/count"
+)
+
+const (
+	// senders is how many batches are under way at the same time. While they
+	// are, others gather for the next one: the more there is to do, the larger
+	// the batches.
+	senders = 2
+	// batchSize bounds how long a batch keeps the server: a quarter of a
+	// millisecond.
+	batchSize = 128
+	// queued bounds the batches that wait.
+	queued = 64
+)
+
+var (
+	errClosed = errors.New("redis: the limits are closed")
+	errBusy   = errors.New("redis: too much waits to be counted")
+	errValue  = errors.New("redis: a count cannot be read")
+)
+
+// A batch is what several ask for at the same time.
+type batch struct {
+	entries []entry
+	wanted  atomic.Int32 // how many still wait for it
+	done    chan struct{}
+	// What follows may be read when done is closed.
+	answers []int64
+	err     error // of those whose answer is missing
+}
+
+// count asks for what asks want, and returns the answers; on an error, those
+// that did not come are [missing], or all of them if it returns nil.
+func (l *Limits) count(ctx context.Context, asks []count.Ask, add bool, now time.Time) ([]int64, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var few [2]entry
+	entries := few[:0]
+	for i := range asks {
+		entries = append(entries, newEntry(&asks[i], add, now))
+	}
+	b, first, err := l.enqueue(entries)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+		b.wanted.Add(-1)
+		return nil, ctx.Err()
+	}
+	answers := b.answers[first : first+len(asks) : first+len(asks)]
+	for _, n := range answers {
+		switch n {
+		case missing:
+			return answers, b.err
+		case nonsense:
+			err = errValue
+		}
+	}
+	return answers, err
+}
+
+// enqueue adds entries to the batch that gathers, and wakes a sender.
+func (l *Limits) enqueue(entries []entry) (b *batch, first int, err error) {
+	l.gather.Lock()
+	if l.closed {
+		l.gather.Unlock()
+		return nil, 0, errClosed
+	}
+	if n := len(l.queue); n > 0 && len(l.queue[n-1].entries) < batchSize {
+		b = l.queue[n-1]
+	} else if n == queued {
+		l.gather.Unlock()
+		return nil, 0, errBusy
+	} else {
+		b = &batch{done: make(chan struct{})}
+		l.queue = append(l.queue, b)
+	}
+	first = len(b.entries)
+	b.entries = append(b.entries, entries...)
+	b.wanted.Add(1)
+	l.gather.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default: // both senders will look again
+	}
+	return b, first, nil
+}
+
+// send sends batches until ctx is done.
+func (l *Limits) send(ctx context.Context) {
+	defer l.done.Done()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		}
+		for b := l.next(); b != nil; b = l.next() {
+			l.run(ctx, b)
+		}
+	}
+}
+
+func (l *Limits) next() *batch {
+	l.gather.Lock()
+	defer l.gather.Unlock()
+	if len(l.queue) == 0 {
+		return nil
+	}
+	b := l.queue[0]
+	l.queue = slices.Delete(l.queue, 0, 1)
+	return b
+}
+
+// run has one batch counted.
+func (l *Limits) run(ctx context.Context, b *batch) {
+	defer close(b.done)
+	if b.wanted.Load() <= 0 { // everybody has gone
+		b.fail(context.Canceled)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if l.c.Mode() != rueidis.ClientModeCluster {
+		l.whole(ctx, b)
+		return
+	}
+	l.each(ctx, b)
+}
+
+func (b *batch) fail(err error) {
+	b.err = err
+	b.answers = make([]int64, len(b.entries))
+	for i := range b.answers {
+		b.answers[i] = missing
+	}
+}
+
+// whole has a batch counted by one script.
+func (l *Limits) whole(ctx context.Context, b *batch) {
+	r := l.c.Do(ctx, l.counting(b.entries, false))
+	if unknownScript(r.Error()) {
+		r = l.c.Do(ctx, l.counting(b.entries, true))
+	}
+	answers, err := r.AsIntSlice()
+	if err == nil && len(answers) != len(b.entries) {
+		err = errValue
+	}
+	if err != nil {
+		b.fail(err)
+		return
+	}
+	b.answers = answers
+}
+
+// each has a batch counted by a script for each key, in one pipeline.
+func (l *Limits) each(ctx context.Context, b *batch) {
+	b.fail(nil)
+	cmds := make(rueidis.Commands, len(b.entries))
+	for i := range b.entries {
+		cmds[i] = l.counting(b.entries[i:i+1], false)
+	}
+	var again []int
+	read := func(i int, r rueidis.RedisResult) {
+		answers, err := r.AsIntSlice()
+		if err == nil && len(answers) == 1 {
+			b.answers[i] = answers[0]
+		} else {
+			b.err = cmpErr(err, errValue)
+		}
+	}
+	for i, r := range l.c.DoMulti(ctx, cmds...) {
+		if unknownScript(r.Error()) {
+			again = append(again, i)
+			continue
+		}
+		read(i, r)
+	}
+	if len(again) == 0 {
+		return
+	}
+	cmds = cmds[:0]
+	for _, i := range again {
+		cmds = append(cmds, l.counting(b.entries[i:i+1], true))
+	}
+	for j, r := range l.c.DoMulti(ctx, cmds...) {
+		read(again[j], r)
+	}
+}
+
+func cmpErr(err, or error) error {
+	if err != nil {
+		return err
+	}
+	return or
+}
+
+// counting returns the command that counts.
+func (l *Limits) counting(entries []entry, whole bool) rueidis.Completed {
+	keys, args := make([]string, len(entries)), make([]string, 1, 1+3*len(entries))
+	kinds := make([]byte, len(entries))
+	for i, e := range entries {
+		keys[i], kinds[i] = e.key, e.kind
+		args = append(args, e.cost, e.most)
+		if e.keep != "" {
+			args = append(args, e.keep)
+		}
+	}
+	args[0] = string(kinds)
+	return l.command(&takeAndAdd, whole, keys, args)
+}
+
+func (l *Limits) command(s *script, whole bool, keys, args []string) rueidis.Completed {
+	if whole {
+		return l.c.B().Eval().Script(s.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	}
+	return l.c.B().Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+}
+
+func unknownScript(err error) bool {
+	e, ok := rueidis.IsRedisErr(err)
+	return ok && e.IsNoScript()
+}
+
+// Probe says whether the servers count: it counts in every part of a cluster,
+// and connects to what it must.
+func (l *Limits) Probe(ctx context.Context, now time.Time) error {
+	b := &batch{done: make(chan struct{})}
+	for i := range probes {
+		a := count.Ask{Key: count.Key("probe").With(strconv.Itoa(i)), Quota: count.Quota{Every: time.Microsecond, Burst: 1 << 20}, Cost: 1}
+		b.entries = append(b.entries, newEntry(&a, true, now))
+	}
+	b.wanted.Store(1)
+	l.run(ctx, b)
+	for _, n := range b.answers {
+		if n <= nonsense {
+			return fmt.Errorf("redis: the servers do not count: %w", cmpErr(b.err, errValue))
+		}
+	}
+	return nil
+}
+
+// probes are as many keys as are likely to touch every part of a cluster.
+const probes = 16
