@@ -162,12 +162,12 @@ func FuzzTriesAsInMemory(f *testing.F) {
 		for i, step := range steps[:min(len(steps), 200)] {
 			buckets := make([]attempts.Bucket, 0, 2)
 			for j := range 1 + step&1 {
-				b := bucket(step>>1&1+2*j, schedules[step>>2&1])
+				b := bucket(step>>1&7+8*j, schedules[step>>2&1]) // a bucket's rules do not change
 				if step>>3&1 == 1 {
 					b.Most = 6
 				}
 				if step>>5&1 == 1 { // counted apart from what has no members
-					b.Key[2], b.Member = 1, attempts.Key{2, step >> 4 & 1, b.Key[0]}
+					b.Key[2], b.Member = 1, attempts.Key{255, step >> 4 & 1, b.Key[0]}
 				}
 				buckets = append(buckets, b)
 			}
