@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -228,7 +227,7 @@ type ByteRate int64
 func (r *ByteRate) UnmarshalText(b []byte) error {
 	var s merlon.Size
 	text, ok := strings.CutSuffix(string(b), "/s")
-	if err := s.UnmarshalText([]byte(text)); !ok || err != nil || s == 0 || s > math.MaxInt64/2 {
+	if err := s.UnmarshalText([]byte(text)); !ok || err != nil || s == 0 {
 		return fmt.Errorf("must be a number of bytes a second such as 512KiB/s or 1MiB/s, not %q", b)
 	}
 	*r = ByteRate(s)

@@ -19,27 +19,37 @@ const grpcTimeout = "Grpc-Timeout"
 // TellDeadline writes into r's header how long its answer is waited for, by
 // the deadline of its context: [TimeoutHeader], and for gRPC grpc-timeout, if
 // that is absent or longer. What the client says under the first name is
-// dropped. A gateway that strips the names that are its own must call it
-// afterwards; [Guard.Check] has.
+// dropped. [Guard.Check] does it, but a gateway that then strips the names that
+// are its own must do so again.
 func TellDeadline(r *merlon.Request) {
 	delete(r.Header, TimeoutHeader)
-	at, ok := r.Context().Deadline()
-	if !ok {
-		return
+	if at, ok := r.Context().Deadline(); ok {
+		tell(r, time.Until(at), new([1]string))
 	}
-	left := max(time.Until(at), time.Millisecond)
-	r.Header[TimeoutHeader] = []string{strconv.FormatFloat(left.Seconds(), 'f', 3, 64)}
+}
+
+// tell is TellDeadline for a header without what the client says. room backs
+// the value that is written.
+func tell(r *merlon.Request, left time.Duration, room *[1]string) {
+	ms := max(left.Milliseconds(), 1)
+	var b [24]byte
+	text := strconv.AppendInt(b[:0], ms/1000, 10)
+	room[0] = string(append(text, '.', byte('0'+ms/100%10), byte('0'+ms/10%10), byte('0'+ms%10)))
+	r.Header[TimeoutHeader] = room[:1:1]
 	if !isGRPC(r.Request) {
 		return
 	}
 	if theirs, ok := clientDeadline(r.Request); !ok || theirs > left {
-		r.Header[grpcTimeout] = []string{formatGRPC(left)}
+		r.Header[grpcTimeout] = []string{formatGRPC(max(left, time.Millisecond))}
 	}
 }
 
 func isGRPC(hr *http.Request) bool {
-	t := hr.Header.Get("Content-Type")
-	rest, ok := strings.CutPrefix(t, "application/grpc")
+	t := hr.Header["Content-Type"]
+	if len(t) == 0 {
+		return false
+	}
+	rest, ok := strings.CutPrefix(t[0], "application/grpc")
 	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == '-')
 }
 

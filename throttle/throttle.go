@@ -140,7 +140,6 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 func (g *Guard) begin(r *merlon.Request, t *ticket, whole bool) {
 	if g.timeout > 0 {
 		g.bound(r, t)
-		TellDeadline(r)
 	}
 	if g.shape != nil {
 		t.client = g.shape.join(r.Client)

@@ -2,7 +2,6 @@ package throttle
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -23,6 +22,9 @@ type ticket struct {
 	late   bool
 	timer  *time.Timer
 	cancel context.CancelCauseFunc
+
+	ctx  bounded
+	room [1]string // backs a header's value
 }
 
 // A register finds the tickets of requests that are under way. It holds one for
@@ -90,33 +92,26 @@ func (g *Guard) latest(r *merlon.Request) time.Time {
 }
 
 // bound ends r's context when its time is up. Whoever waits for the backend
-// finds the refusal as the cause of the context's end.
+// finds the refusal, a [merlon.LateRefusal], as the cause of the context's end.
 func (g *Guard) bound(r *merlon.Request, t *ticket) {
 	at := t.since.Add(g.timeout)
 	if theirs := g.latest(r); !theirs.IsZero() && theirs.Before(at) {
 		at = theirs
 	}
+	left := at.Sub(t.since)
 	ctx, cancel := context.WithCancelCause(r.Context())
-	refuse := refusal(r)
 	t.mu.Lock()
 	t.cancel = cancel
-	t.timer = time.AfterFunc(time.Until(at), func() { t.expire(refuse, at.Sub(t.since)) })
+	t.timer = time.AfterFunc(left, func() { t.expire(r, left) })
 	t.mu.Unlock()
-	r.Request = r.Request.WithContext(&bounded{ctx, at})
+	t.ctx = bounded{ctx, at}
+	r.Request = r.Request.WithContext(&t.ctx)
+	tell(r, left, &t.room)
 }
 
-// refusal returns the function by which the guard that is asked refuses what is
-// under way, or learns that it is only monitored.
-func refusal(r *merlon.Request) (refuse func(merlon.Decision) error) {
-	r.WrapAnswer(new(http.Response), func(body io.ReadCloser, f func(merlon.Decision) error) io.ReadCloser {
-		refuse = f
-		return body
-	})
-	return refuse
-}
-
-// expire refuses the rest of what takes too long.
-func (t *ticket) expire(refuse func(merlon.Decision) error, after time.Duration) {
+// expire refuses the rest of what takes too long. If the guard is monitored, it
+// is by what the gate has recorded of Check.
+func (t *ticket) expire(r *merlon.Request, after time.Duration) {
 	d := merlon.Refuse(http.StatusGatewayTimeout, TimedOut)
 	d.Findings = []merlon.Finding{{Rule: "timeout", Part: "backend", Value: after.String(), Message: "had not done by then"}}
 	t.mu.Lock()
@@ -125,8 +120,12 @@ func (t *ticket) expire(refuse func(merlon.Decision) error, after time.Duration)
 		return
 	}
 	t.late = true
-	if err := refuse(d); err != nil {
-		t.cancel(err)
+	for _, v := range r.Verdicts() {
+		d.Monitored = d.Monitored || v.Guard == name && v.Decision.Monitored
+	}
+	r.Record(name, d)
+	if !d.Monitored {
+		t.cancel(&merlon.LateRefusal{Verdict: merlon.Verdict{Guard: name, Decision: d}})
 	}
 }
 
