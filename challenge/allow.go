@@ -193,6 +193,6 @@ func remedy(r *merlon.Request) string {
 	if !r.Client.IsValid() {
 		return ""
 	}
-	escaped := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `{`, `\{`).Replace(r.Path)
+	escaped := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `{`, `\{`, `}`, `\}`).Replace(r.Path)
 	return fmt.Sprintf("challenge:\n  allow: [{path: %s, from: %q}]", strconv.QuoteToASCII(escaped), r.Client)
 }
