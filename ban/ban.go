@@ -164,8 +164,9 @@ func New(c Config, env Env) (*Guard, error) {
 	span("first", &c.First, time.Minute, time.Second, maxLength, "must be from 1s to 720h")
 	if c.Longest == 0 {
 		c.Longest = max(24*time.Hour, c.First)
+	} else {
+		span("longest", &c.Longest, 0, c.First, maxLength, "must be from first to 720h")
 	}
-	span("longest", &c.Longest, 0, c.First, maxLength, "must be from first to 720h")
 	g := &Guard{env: env, bans: env.Bans, c: c}
 	if g.bans == nil {
 		g.bans = NewBans(nil, nil, nil)
