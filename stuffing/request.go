@@ -1,0 +1,191 @@
+package stuffing
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/bmatcuk/doublestar/v4"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/internal/field"
+)
+
+// A pattern is a path of the log-in, in lower case.
+type pattern struct {
+	text  string
+	exact bool
+}
+
+func patterns(paths List) []pattern {
+	var list []pattern
+	for _, p := range paths {
+		list = append(list, pattern{loosen(strings.ToLower(p)), !strings.ContainsAny(p, `*?[{\`)})
+	}
+	return list
+}
+
+// loosen returns a path as backends read it that are not strict: without
+// parameters, empty segments, and what Windows takes off the end.
+func loosen(path string) string {
+	for {
+		begin := strings.IndexByte(path, ';')
+		if begin < 0 {
+			break
+		}
+		rest := ""
+		if end := strings.IndexByte(path[begin:], '/'); end >= 0 {
+			rest = path[begin+end:]
+		}
+		path = path[:begin] + rest
+	}
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return strings.TrimRight(path, "/. ")
+}
+
+// isLogin reports whether the backend may take r for a log-in.
+func (g *Guard) isLogin(r *merlon.Request) bool {
+	if !g.loggingIn(r.Request) {
+		return false
+	}
+	path := strings.ToLower(r.Path)
+	loose := loosen(path)
+	for _, p := range g.paths {
+		if p.exact && loose == p.text || !p.exact && (doublestar.MatchUnvalidated(p.text, path) || doublestar.MatchUnvalidated(p.text, loose)) {
+			return true
+		}
+	}
+	return false
+}
+
+var overrides = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+
+func (g *Guard) loggingIn(hr *http.Request) bool {
+	if slices.Contains(g.c.Methods, hr.Method) {
+		return true
+	}
+	for _, name := range overrides {
+		for _, m := range hr.Header[name] {
+			if slices.Contains(g.c.Methods, strings.ToUpper(strings.TrimSpace(m))) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A try is one guess in a request.
+type try struct {
+	user     string // folded; empty if none is named
+	password string
+}
+
+// read returns the tries that a request makes, or why that cannot be told.
+func (g *Guard) read(r *merlon.Request) ([]try, *merlon.Decision) {
+	var users []string
+	for _, name := range g.c.UserField {
+		found, d := g.values(r, name)
+		if d != nil {
+			return nil, d
+		}
+		for _, u := range found {
+			users = append(users, g.fold(u))
+		}
+	}
+	passwords, d := g.values(r, g.c.PasswordField)
+	if d != nil {
+		return nil, d
+	}
+	tries, ok := pair(users, passwords)
+	switch {
+	case !ok:
+		return nil, unreadable(fmt.Sprintf("%d users and %d passwords, so that nobody can tell which belong together", len(users), len(passwords)), nil)
+	case len(tries) > g.c.AtOnce:
+		d := merlon.Refuse(http.StatusBadRequest, LoginBatch)
+		d.Findings = []merlon.Finding{{Part: "body", Message: fmt.Sprintf("%d tries in one request; at_once allows %d", len(tries), g.c.AtOnce)}}
+		if len(tries) <= 20 {
+			d.Remedy = "backend_login:\n  at_once: " + strconv.Itoa(len(tries))
+		}
+		return nil, &d
+	}
+	return tries, nil
+}
+
+// pair puts users and passwords together, in order, or one with each of the
+// others. The same pair twice is one guess.
+func pair(users, passwords []string) (tries []try, ok bool) {
+	if len(users) > 1 && len(passwords) > 1 && len(users) != len(passwords) {
+		return nil, false
+	}
+	at := func(list []string, i int) string {
+		switch len(list) {
+		case 0:
+			return ""
+		case 1:
+			return list[0]
+		}
+		return list[i]
+	}
+	for i := range max(len(users), len(passwords), 1) {
+		t := try{at(users, i), at(passwords, i)}
+		if !slices.Contains(tries, t) {
+			tries = append(tries, t)
+		}
+	}
+	return tries, true
+}
+
+func (g *Guard) values(r *merlon.Request, name string) ([]string, *merlon.Decision) {
+	values, err := field.Values(r, name)
+	switch {
+	case err == nil:
+		return values, nil
+	case errors.Is(err, field.ErrUnreadable):
+		return nil, unreadable("", err)
+	case errors.Is(err, field.ErrTooMany):
+		d := merlon.Refuse(http.StatusBadRequest, LoginBatch)
+		d.Err = err
+		return nil, &d
+	}
+	d := merlon.BodyFailed(err)
+	return nil, &d
+}
+
+func unreadable(message string, err error) *merlon.Decision {
+	d := merlon.Refuse(http.StatusBadRequest, LoginUnreadable)
+	if err != nil {
+		d.Err, message = err, err.Error()
+	}
+	d.Findings = []merlon.Finding{{Part: "body", Message: message}}
+	return &d
+}
+
+// fold returns the one form of a name that the backend may write in several:
+// beside what account.Fold does, databases drop accents when they compare, and
+// invisible letters are a way to look like somebody else. What cannot be a name
+// may be a password typed too early, and is told by a keyed hash.
+func (g *Guard) fold(name string) string {
+	s := strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Cc) {
+			return -1
+		}
+		return r
+	}, norm.NFKD.String(strings.TrimSpace(name)))
+	if s == "" {
+		return ""
+	}
+	if f, err := account.Fold(s); err == nil {
+		return f
+	}
+	s = strings.ToLower(strings.Join(strings.Fields(s), " "))
+	return "(no name) " + hex.EncodeToString(keyed(g.names, []byte(s))[:8])
+}
