@@ -287,7 +287,7 @@ type view struct {
 	catalogue
 	Lang, Brand, Title, Fail, Nonce string
 	CSS, JS, Worker                 string
-	Page, To, Token, Next           string
+	Page, To, Token, Next, Again    string
 	Bits, Rest                      int
 	Auto                            bool
 }
@@ -302,6 +302,7 @@ func (v *visit) view(pg page) view {
 	d := view{
 		catalogue: v.text, Lang: v.text.tag.String(), Brand: v.p.brand, Title: pg.title, Nonce: base64.RawURLEncoding.EncodeToString(n[:]),
 		CSS: v.p.css.path, JS: v.p.js.path, Worker: v.p.work.path, Page: pagePath(v.ask), To: v.to, Next: pg.next, Auto: pg.auto,
+		Again: withReturn(pagePath(v.ask), v.to),
 	}
 	if d.Brand == "" {
 		d.Brand = v.Host

@@ -65,6 +65,9 @@ type world struct {
 	later  atomic.Int64 // how much later it is than it is
 	last   atomic.Pointer[merlon.Decision]
 	served atomic.Pointer[func(http.ResponseWriter, *http.Request)]
+
+	noWorker       atomic.Bool
+	aToken, aWrong string // of a form that is not the page's
 }
 
 func newWorld(t *testing.T, c challenge.Config, store count.Store) *world {
@@ -90,6 +93,10 @@ func (w *world) wait(d time.Duration) {
 func (w *world) serve(rw http.ResponseWriter, hr *http.Request) {
 	r := merlon.NewRequest(hr)
 	r.Client, r.Site, r.Received = *w.client.Load(), *w.site.Load(), r.Received.Add(time.Duration(w.later.Load()))
+	if w.noWorker.Load() && strings.HasPrefix(hr.URL.Path, challenge.Prefix+"/worker.") {
+		http.NotFound(rw, hr)
+		return
+	}
 	if strings.HasPrefix(hr.URL.Path, challenge.Prefix) {
 		w.pages.ServeHTTP(rw, r.Request)
 		return
