@@ -27,6 +27,7 @@ type shedder struct {
 	epoch      uint64    // counts falls: what was let through before is no judge of the bound after
 	gen        uint64    // counts windows
 	fast, slow int
+	answers    int           // of whatever epoch
 	young      int           // waiting since this window
 	older      int           // waiting since one before
 	pace       time.Duration // of answers, of late
@@ -73,9 +74,10 @@ func judge(status int) verdict {
 
 // reserve reports whether there is room for one more, and holds it if the
 // request is whole.
-func (s *shedder) reserve(p *probe, whole bool) bool {
+func (s *shedder) reserve(p *probe, whole bool, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.roll(now)
 	if !s.room() {
 		return false
 	}
@@ -143,7 +145,8 @@ func (s *shedder) end(p *probe, now time.Time, v verdict) {
 		return
 	}
 	took := now.Sub(p.at)
-	if v != unknown {
+	if v == byTime || v == slow {
+		s.answers++
 		s.pace += (took - s.pace) / 8
 	}
 	if p.epoch == s.epoch {
@@ -173,13 +176,14 @@ func (s *shedder) roll(now time.Time) {
 	}
 	// Whoever has waited for the whole window has waited for the target.
 	all, bad := s.fast+s.slow+s.older, s.slow+s.older
+	stuck := s.answers == 0 && s.n >= int(s.limit)
 	switch {
-	case all < min(enough, int(s.limit)):
+	case all < min(enough, int(s.limit)) && !stuck:
 		if s.rounds++; s.rounds == patience {
 			s.fast, s.slow, s.rounds = 0, 0, 0
 		}
 		s.older += s.young
-	case bad*10 > all:
+	case stuck, bad*10 > all:
 		s.limit = max(1, fall*min(s.limit, float64(max(s.peak, 1))))
 		s.epoch++
 		s.fast, s.slow, s.rounds, s.older = 0, 0, 0, 0
@@ -191,7 +195,7 @@ func (s *shedder) roll(now time.Time) {
 		s.older += s.young
 	}
 	s.gen++
-	s.young, s.peak, s.began = 0, s.n, now
+	s.young, s.answers, s.peak, s.began = 0, 0, s.n, now
 }
 
 // state returns the bound, and when a refused request may come back.

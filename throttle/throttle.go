@@ -115,7 +115,7 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		}
 	}
 	t := g.held.add(r)
-	if g.shed != nil && !g.shed.reserve(&t.probe, whole) {
+	if g.shed != nil && !g.shed.reserve(&t.probe, whole, time.Now()) {
 		return g.refuseShed()
 	}
 	reason := LetIn
