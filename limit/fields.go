@@ -80,7 +80,8 @@ func (m *measure) policy() string {
 	case places:
 		b.WriteString(`;qu="concurrent-requests"`)
 	}
-	w := seconds(m.quota.Every * time.Duration(m.quota.Burst))
+	// Every is rounded up by less than a nanosecond.
+	w := seconds((m.quota.Every - 1) * time.Duration(m.quota.Burst))
 	if m.calendar != nil {
 		w = m.calendar.period.seconds()
 	}
