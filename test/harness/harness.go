@@ -72,6 +72,9 @@ type Merlon struct {
 	cmd    *exec.Cmd
 	output *lockedBuffer
 	exited chan error
+
+	caOnce sync.Once
+	ca     *x509.CertPool
 }
 
 // Options say how to start Merlon beside its arguments.
@@ -180,6 +183,12 @@ func (m *Merlon) kill(t testing.TB) {
 
 // CA returns the pool with the local CA's root.
 func (m *Merlon) CA(t testing.TB) *x509.CertPool {
+	t.Helper()
+	m.caOnce.Do(func() { m.ca = m.readCA(t) })
+	return m.ca
+}
+
+func (m *Merlon) readCA(t testing.TB) *x509.CertPool {
 	t.Helper()
 	out, err := exec.Command(Binary(t), "ca", "--path", "--data", m.Data).Output()
 	if err != nil {
