@@ -143,7 +143,8 @@ func FuzzNew(f *testing.F) {
 			t.Errorf("%q lets itself pass", decoyed)
 		}
 		r.Path = asked
-		if refused := !g.Check(r).Passed(); refused && !below && !strings.EqualFold(asked, decoyed) && strings.ToLower(asked) != strings.ToLower(decoyed) {
+		one, other := strings.ToLower(asked), strings.ToLower(decoyed)
+		if refused := !g.Check(r).Passed(); refused && !below && one != other {
 			if plain, err := decoy.New(decoy.Config{}); err == nil && plain.Check(r).Passed() {
 				t.Errorf("%q takes %q", decoyed, asked)
 			}
