@@ -156,45 +156,75 @@ func (m *Memory) Take(_ context.Context, asks []Ask, results []Result, now time.
 	if err := Check(asks, now); err != nil {
 		return err
 	}
+	m.takeShare(asks, results, now, 1)
+	return nil
+}
+
+// takeShare is Take where one of n shares the quotas with others.
+func (m *Memory) takeShare(asks []Ask, results []Result, now time.Time, n int64) {
 	at := int64(now.Sub(m.epoch))
 	refused := false
 	for i := range asks {
-		results[i] = m.take(&asks[i], at, now, !refused)
+		results[i] = m.take(&asks[i], at, now, n, !refused)
 		if results[i].OK || refused {
 			continue
 		}
 		refused = true
 		for j := range i {
-			m.add(&asks[j], -asks[j].Cost, at, now)
-			results[j].giveBack(&asks[j])
+			a := &asks[j]
+			m.add(a, -a.Cost, at, now, n)
+			q := a.Quota.share(a.Cost, n)
+			results[j].giveBack(&q, a.Cost)
 		}
 	}
-	return nil
+}
+
+// mostShares bounds how many may share a quota, so that nothing overflows.
+const mostShares = 1000
+
+// share returns what one of n may have of q. It may always have the cost that
+// it asks for, if not often, or there would be requests that nobody could make.
+func (q Quota) share(cost, n int64) Quota {
+	if n > 1 {
+		least := int64(1)
+		if c := max(cost, -cost); c <= q.Burst {
+			least = max(least, c)
+		}
+		q.Burst = max(q.Burst/n, least)
+		q.Every *= time.Duration(n)
+	}
+	return q
 }
 
 // giveBack makes r tell what there is after what it was given is back.
-func (r *Result) giveBack(a *Ask) {
-	r.Remaining += a.Cost
-	if a.Quota.Every > 0 {
-		r.Reset -= a.Quota.Every * time.Duration(a.Cost)
-	} else if r.Remaining == a.Quota.Burst {
+func (r *Result) giveBack(q *Quota, cost int64) {
+	r.Remaining += cost
+	if q.Every > 0 {
+		r.Reset -= q.Every * time.Duration(cost)
+	} else if r.Remaining == q.Burst {
 		r.Reset = 0
 	}
 }
 
 // take takes, or only looks.
-func (m *Memory) take(a *Ask, at int64, now time.Time, really bool) Result {
+func (m *Memory) take(a *Ask, at int64, now time.Time, n int64, really bool) Result {
 	id := max(maphash.Bytes(m.seed, a.Key), 1)
-	if a.Quota.Every == 0 {
-		return m.windows().take(id, a, at, a.Quota.Ends.Sub(now), really)
+	q := a.Quota.share(a.Cost, n)
+	if q.Every == 0 {
+		return m.windows().take(id, &q, a.Cost, at, q.Ends.Sub(now), really)
 	}
+	// The whole quota says which table it is, whatever its shares are.
 	t, horizon := m.table(a.Quota.refill())
-	return t.take(id, a, at, horizon, really)
+	return t.take(id, &q, a.Cost, at, bounds{n * int64(a.Quota.refill()), n * int64(horizon)}, really)
 }
 
 // Add implements [Store]. What is added to a window that has ended is
 // forgotten.
 func (m *Memory) Add(_ context.Context, asks []Ask, now time.Time) error {
+	return m.addShare(asks, now, 1)
+}
+
+func (m *Memory) addShare(asks []Ask, now time.Time, n int64) error {
 	at := int64(now.Sub(m.epoch))
 	for i := range asks {
 		q := &asks[i].Quota
@@ -204,75 +234,80 @@ func (m *Memory) Add(_ context.Context, asks []Ask, now time.Time) error {
 		if err := q.Check(now); err != nil {
 			return err
 		}
-		m.add(&asks[i], asks[i].Cost, at, now)
+		m.add(&asks[i], asks[i].Cost, at, now, n)
 	}
 	return nil
 }
 
-func (m *Memory) add(a *Ask, cost, at int64, now time.Time) {
+func (m *Memory) add(a *Ask, cost, at int64, now time.Time, n int64) {
 	if cost == 0 {
 		return
 	}
+	q := a.Quota.share(cost, n)
 	// More than this makes no difference, and does not overflow.
-	cost = min(max(cost, -2*a.Quota.Burst), 2*a.Quota.Burst)
+	cost = min(max(cost, -2*a.Quota.Burst), 2*q.Burst)
 	id := max(maphash.Bytes(m.seed, a.Key), 1)
-	if a.Quota.Every == 0 {
-		m.windows().add(id, a, cost, at, a.Quota.Ends.Sub(now))
+	if q.Every == 0 {
+		m.windows().add(id, &q, cost, at, q.Ends.Sub(now))
 		return
 	}
 	t, horizon := m.table(a.Quota.refill())
-	t.add(id, a, cost, at, horizon)
+	t.add(id, &q, cost, at, bounds{n * int64(a.Quota.refill()), n * int64(horizon)})
 }
+
+// bounds say how long those may take to be settled that have a place of
+// their own, and those of the whole table.
+type bounds struct{ own, any int64 }
 
 // account finds the key's place in its set, or the one it may take, and what
 // is on its account: until when. The lock of the set must be held.
-func (t *table) account(id, set uint64, q *Quota, at int64, horizon time.Duration) (s *slot, owned bool, until int64) {
+func (t *table) account(id, set uint64, at int64, bound bounds) (s *slot, owned bool, until int64) {
 	s, owned = find(t.slots[set*ways:set*ways+ways], id, at)
 	if s.id == 0 {
 		return s, owned, at
 	}
-	most := horizon
+	most := bound.any
 	if owned {
-		most = q.refill()
+		most = bound.own
 	}
 	// More on an account than its quota and a debt is the trace of a clock
 	// that has gone back, or of a quota that was larger.
-	s.until = min(s.until, at+2*int64(most))
+	s.until = min(s.until, at+2*most)
 	return s, owned, max(s.until, at)
 }
 
-func (t *table) take(id uint64, a *Ask, at int64, horizon time.Duration, really bool) Result {
+func (t *table) take(id uint64, q *Quota, cost, at int64, bound bounds, really bool) Result {
 	set := id & t.mask
 	lock := &t.locks[set%stripes]
 	lock.Lock()
 	at = lock.clock(at)
-	s, owned, until := t.account(id, set, &a.Quota, at, horizon)
+	s, owned, until := t.account(id, set, at, bound)
 	inherited := !owned && until > at
-	res, until := a.Quota.take(until, at, a.Cost)
-	if res.OK && a.Cost > 0 && really {
+	res, until := q.take(until, at, cost)
+	if res.OK && cost > 0 && really {
 		s.id, s.until = id, until
 	}
 	lock.Unlock()
 	if !really && res.OK {
-		res.giveBack(a)
+		res.giveBack(q, cost)
 	}
 	res.Shared = !res.OK && inherited
 	return res
 }
 
-func (t *table) add(id uint64, a *Ask, cost, at int64, horizon time.Duration) {
+func (t *table) add(id uint64, q *Quota, cost, at int64, bound bounds) {
 	set := id & t.mask
 	lock := &t.locks[set%stripes]
 	lock.Lock()
 	defer lock.Unlock()
 	at = lock.clock(at)
-	s, owned, until := t.account(id, set, &a.Quota, at, horizon)
+	s, owned, until := t.account(id, set, at, bound)
 	if cost < 0 && !owned {
 		return // what it took is on the account of another by now, and stays there
 	}
-	debt := at + 2*int64(a.Quota.refill())
+	debt := at + 2*int64(q.refill())
 	// An account that was taken over may be beyond that debt, and stays so.
-	until = min(until+cost*int64(a.Quota.Every), max(debt, until))
+	until = min(until+cost*int64(q.Every), max(debt, until))
 	s.id, s.until = id, max(until, at)
 }
 

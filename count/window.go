@@ -81,17 +81,17 @@ func (s *set) put(w *window, owned bool, id uint64, used, burst, at, ends int64)
 	*w = window{id: id, used: used, of: burst, ends: ends}
 }
 
-func (t *windows) take(id uint64, a *Ask, at int64, left time.Duration, really bool) Result {
+func (t *windows) take(id uint64, q *Quota, cost, at int64, left time.Duration, really bool) Result {
 	lock := &t.locks[id&t.mask%stripes]
 	s := &t.sets[id&t.mask]
-	burst := a.Quota.Burst
+	burst := q.Burst
 	lock.Lock()
 	defer lock.Unlock()
 	at = lock.clock(at)
 	w, owned, used := s.account(id, burst, at)
-	res := Result{OK: used+a.Cost <= burst}
-	if res.OK && really && a.Cost > 0 {
-		used += a.Cost
+	res := Result{OK: used+cost <= burst}
+	if res.OK && really && cost > 0 {
+		used += cost
 		s.put(w, owned, id, used, burst, at, at+int64(left)+late)
 	}
 	res.Remaining = max(0, burst-used)
@@ -104,16 +104,16 @@ func (t *windows) take(id uint64, a *Ask, at int64, left time.Duration, really b
 	return res
 }
 
-func (t *windows) add(id uint64, a *Ask, cost, at int64, left time.Duration) {
+func (t *windows) add(id uint64, q *Quota, cost, at int64, left time.Duration) {
 	lock := &t.locks[id&t.mask%stripes]
 	s := &t.sets[id&t.mask]
 	lock.Lock()
 	defer lock.Unlock()
 	at = lock.clock(at)
-	w, owned, used := s.account(id, a.Quota.Burst, at)
+	w, owned, used := s.account(id, q.Burst, at)
 	if cost < 0 && !owned {
 		return
 	}
-	used = min(max(used+cost, 0), max(2*a.Quota.Burst, used))
-	s.put(w, owned, id, used, a.Quota.Burst, at, at+int64(left)+late)
+	used = min(max(used+cost, 0), max(2*q.Burst, used))
+	s.put(w, owned, id, used, q.Burst, at, at+int64(left)+late)
 }

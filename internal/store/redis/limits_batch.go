@@ -3,9 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,10 +13,10 @@ import (
 )
 
 const (
-	// senders is how many batches are under way at the same time. While they
-	// are, others gather for the next one: the more there is to do, the larger
-	// the batches.
-	senders = 2
+	// senders is how many batches are under way at the same time. While one
+	// is, others gather for the next: the more there is to do, the larger the
+	// batches.
+	senders = 1
 	// batchSize bounds how long a batch keeps the server: a quarter of a
 	// millisecond.
 	batchSize = 128
@@ -97,7 +95,7 @@ func (l *Limits) enqueue(entries []entry) (b *batch, first int, err error) {
 	l.gather.Unlock()
 	select {
 	case l.wake <- struct{}{}:
-	default: // both senders will look again
+	default: // it will look again
 	}
 	return b, first, nil
 }
@@ -223,38 +221,27 @@ func (l *Limits) counting(entries []entry, whole bool) rueidis.Completed {
 		}
 	}
 	args[0] = string(kinds)
-	return l.command(&takeAndAdd, whole, keys, args)
+	return takeAndAdd.command(l.c, whole, keys, args)
 }
 
-func (l *Limits) command(s *script, whole bool, keys, args []string) rueidis.Completed {
+// command returns the script as a command, by its hash or whole.
+func (s *script) command(c rueidis.Client, whole bool, keys, args []string) rueidis.Completed {
 	if whole {
-		return l.c.B().Eval().Script(s.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+		return c.B().Eval().Script(s.text).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	}
-	return l.c.B().Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	return c.B().Evalsha().Sha1(s.sha).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+}
+
+// do runs the script, and tells it to a server that does not know it.
+func (s *script) do(ctx context.Context, c rueidis.Client, keys, args []string) rueidis.RedisResult {
+	r := c.Do(ctx, s.command(c, false, keys, args))
+	if unknownScript(r.Error()) {
+		r = c.Do(ctx, s.command(c, true, keys, args))
+	}
+	return r
 }
 
 func unknownScript(err error) bool {
 	e, ok := rueidis.IsRedisErr(err)
 	return ok && e.IsNoScript()
 }
-
-// Probe says whether the servers count: it counts in every part of a cluster,
-// and connects to what it must.
-func (l *Limits) Probe(ctx context.Context, now time.Time) error {
-	b := &batch{done: make(chan struct{})}
-	for i := range probes {
-		a := count.Ask{Key: count.Key("probe").With(strconv.Itoa(i)), Quota: count.Quota{Every: time.Microsecond, Burst: 1 << 20}, Cost: 1}
-		b.entries = append(b.entries, newEntry(&a, true, now))
-	}
-	b.wanted.Store(1)
-	l.run(ctx, b)
-	for _, n := range b.answers {
-		if n <= nonsense {
-			return fmt.Errorf("redis: the servers do not count: %w", cmpErr(b.err, errValue))
-		}
-	}
-	return nil
-}
-
-// probes are as many keys as are likely to touch every part of a cluster.
-const probes = 16

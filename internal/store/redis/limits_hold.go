@@ -62,11 +62,7 @@ func (l *Limits) Hold(ctx context.Context, places []count.Place) (full int, rele
 
 func (l *Limits) hold(ctx context.Context, key string, most int64, me string) (int64, error) {
 	keys, args := []string{key}, []string{decimal(most), decimal(lease.Milliseconds()), me}
-	n, err := l.c.Do(ctx, l.command(&holdPlace, false, keys, args)).AsInt64()
-	if unknownScript(err) {
-		n, err = l.c.Do(ctx, l.command(&holdPlace, true, keys, args)).AsInt64()
-	}
-	return n, err
+	return holdPlace.do(ctx, l.c, keys, args).AsInt64()
 }
 
 func (l *Limits) register(key string) (string, error) {
@@ -143,7 +139,7 @@ func (l *Limits) renewOnce(ctx context.Context) {
 	for key, who := range in {
 		for len(who) > 0 {
 			n := min(len(who), atOnce)
-			cmds = append(cmds, l.command(&renewPlaces, true, []string{key}, append([]string{ms}, who[:n]...)))
+			cmds = append(cmds, renewPlaces.command(l.c, true, []string{key}, append([]string{ms}, who[:n]...)))
 			who = who[n:]
 			if len(cmds) == atOnce {
 				send()

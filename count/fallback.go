@@ -1,0 +1,308 @@
+package count
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Prober is a [Store] that can say whether it counts. A [Fallback] asks it
+// every second, and again and again while it does not.
+type Prober interface {
+	// Probe connects where needed, and fails if anything could not be counted.
+	// It tells whether counts were forgotten since it was last asked.
+	Probe(ctx context.Context, now time.Time) (forgot bool, err error)
+}
+
+// FallbackConfig configures a [Fallback]. Its zero value is for a store within
+// a few milliseconds.
+type FallbackConfig struct {
+	Timeout time.Duration // what a request waits for the shared store at most; 20 ms if 0
+	Watch   time.Duration // how often the store is asked whether it still counts; 1 s if 0
+	Retry   time.Duration // after this time it is first asked whether it counts again; 100 ms if 0
+	Settle  time.Duration // how long it is not used after it has forgotten; 10 s if 0
+}
+
+// An Event is what a [Notice] tells.
+type Event string
+
+// What can happen to a shared store.
+const (
+	// SharedLost: the shared store is down, slow or refuses, and counts are
+	// local from now on.
+	SharedLost Event = "shared-lost"
+	// SharedBack: it counts again.
+	SharedBack Event = "shared-back"
+	// SharedForgot: it counts, but has forgotten counts: it was flushed or
+	// restarted, or throws away keys for want of memory.
+	SharedForgot Event = "shared-forgot"
+)
+
+// A Notice tells that counts are no longer, or again, what all replicas count
+// together.
+type Notice struct {
+	Event    Event
+	Err      error // why, if the store was lost
+	Replicas int   // how many share the quotas meanwhile
+}
+
+// A Fallback counts in a shared [Store] while that works, and otherwise in this
+// process at the quota divided by the replicas. It is never unlimited.
+//
+// What it grants goes into the local count as well, so that this is warm when
+// it is needed. That bounds what a key gets beyond its quota, all replicas
+// together, where n is their number: when the shared store is lost, at most one
+// burst, less what it had granted; when it is back, at most one burst of what
+// was granted locally; when it has forgotten, one burst until that is noticed
+// (Watch) and one when it is used again, which for quotas that are whole again
+// within Settle is none. In a window that Ends, all losses together are one
+// burst, and each time it forgets is one. A burst divided is at least 1 and at
+// least what one request costs, so bursts smaller than n times that are
+// exceeded by as much; rates are not. Of places at most Most are held twice
+// for as long as those who held them when the store was lost or came back.
+type Fallback struct {
+	c        FallbackConfig
+	shared   Store
+	local    *Memory
+	replicas func() int
+	notify   func(Notice)
+
+	lost   atomic.Bool
+	forgot atomic.Int64 // when, in ns since began
+	began  time.Time
+	errs   chan error
+	stop   context.CancelFunc
+	done   chan struct{}
+}
+
+var _ Store = (*Fallback)(nil)
+
+// mostRetry is how long the store is left alone at most.
+const mostRetry = 5 * time.Second
+
+// patience is how long a question may take that no request waits for.
+const patience = time.Second
+
+// NewFallback returns a Fallback from shared to local. Replicas says how many
+// processes share the quotas. Notify is told what happens, one at a time.
+func NewFallback(c FallbackConfig, shared Store, local *Memory, replicas func() int, notify func(Notice)) *Fallback {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	set(&c.Timeout, 20*time.Millisecond)
+	set(&c.Watch, time.Second)
+	set(&c.Retry, 100*time.Millisecond)
+	set(&c.Settle, 10*time.Second)
+	ctx, stop := context.WithCancel(context.Background())
+	f := &Fallback{c: c, shared: shared, local: local, replicas: replicas, notify: notify, began: time.Now(),
+		errs: make(chan error, 1), stop: stop, done: make(chan struct{})}
+	f.forgot.Store(-int64(c.Settle))
+	go f.watch(ctx)
+	return f
+}
+
+// Close ends the watch over the shared store. It does not close the stores.
+func (f *Fallback) Close() {
+	f.stop()
+	<-f.done
+}
+
+// sharing is how many share the quotas.
+func (f *Fallback) sharing() int64 { return int64(min(int(f.sharing()), mostShares)) }
+
+// locally says whether asks are counted locally now.
+func (f *Fallback) locally(asks []Ask) bool {
+	if f.lost.Load() {
+		return true
+	}
+	since := time.Since(f.began) - time.Duration(f.forgot.Load())
+	if since >= f.c.Settle {
+		return false
+	}
+	for i := range asks {
+		if q := &asks[i].Quota; q.Every == 0 || q.refill() > since {
+			return true
+		}
+	}
+	return false
+}
+
+// failed notes that the store did not count, and says whether that was it.
+// Who asked may have gone, which is no failure of the store.
+func (f *Fallback) failed(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	if f.lost.CompareAndSwap(false, true) {
+		f.errs <- err // has room: it is read before lost is false again
+	}
+	return true
+}
+
+// Take implements [Store].
+func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now time.Time) error {
+	if err := Check(asks, now); err != nil {
+		return err
+	}
+	if f.locally(asks) {
+		f.local.takeShare(asks, results, now, f.sharing())
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
+	err := f.shared.Take(within, asks, results, now)
+	cancel()
+	if err != nil {
+		if !f.failed(ctx, err) {
+			return err
+		}
+		f.local.takeShare(asks, results, now, f.sharing())
+		return nil
+	}
+	for i := range asks {
+		if !results[i].OK {
+			return nil
+		}
+	}
+	return f.local.addShare(asks, now, f.sharing())
+}
+
+// Add implements [Store]. It counts also for those who have gone.
+func (f *Fallback) Add(ctx context.Context, asks []Ask, now time.Time) error {
+	if err := f.local.addShare(asks, now, f.sharing()); err != nil || f.locally(asks) {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
+	defer cancel()
+	if err := f.shared.Add(within, asks, now); err != nil {
+		f.failed(ctx, err) // it is counted locally
+	}
+	return nil
+}
+
+// Hold implements [Store].
+func (f *Fallback) Hold(ctx context.Context, places []Place) (full int, release func(), err error) {
+	if f.lost.Load() {
+		return f.holdLocally(ctx, places)
+	}
+	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
+	full, release, err = f.shared.Hold(within, places)
+	cancel()
+	if err != nil {
+		if !f.failed(ctx, err) {
+			return -1, nil, err
+		}
+		return f.holdLocally(ctx, places)
+	}
+	if full >= 0 {
+		return full, nil, nil
+	}
+	// They are held here too, in case the store is lost meanwhile.
+	also := make([]Place, len(places))
+	for i, p := range places {
+		also[i] = Place{Key: p.Key, Most: 1 << 62}
+	}
+	_, here, err := f.local.Hold(ctx, also)
+	if err != nil {
+		release()
+		return -1, nil, err
+	}
+	return -1, sync.OnceFunc(func() {
+		here()
+		f.wait(release)
+	}), nil
+}
+
+func (f *Fallback) holdLocally(ctx context.Context, places []Place) (int, func(), error) {
+	n := f.sharing()
+	mine := make([]Place, len(places))
+	for i, p := range places {
+		mine[i] = Place{Key: p.Key, Most: max(p.Most/n, min(p.Most, 1))}
+	}
+	return f.local.Hold(ctx, mine)
+}
+
+// wait runs release and waits as long as a request may.
+func (f *Fallback) wait(release func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		release()
+	}()
+	t := time.NewTimer(f.c.Timeout)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+// watch asks the store until ctx is done. It alone tries whether a store that
+// was lost is back, so that nobody waits for that, and it is not asked by all
+// at once.
+func (f *Fallback) watch(ctx context.Context) {
+	defer close(f.done)
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-f.errs:
+			f.notify(Notice{SharedLost, err, int(f.sharing())})
+			if !f.regain(ctx) {
+				return
+			}
+			f.notify(Notice{Event: SharedBack, Replicas: int(f.sharing())})
+		case <-t.C:
+			if err := f.probe(ctx, patience); err != nil {
+				f.failed(ctx, err)
+			}
+		}
+		t.Reset(jitter(f.c.Watch))
+	}
+}
+
+// regain waits until the store is back, and says whether it is.
+func (f *Fallback) regain(ctx context.Context) bool {
+	for pause := f.c.Retry; ; pause = min(2*pause, max(mostRetry, f.c.Retry)) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(jitter(pause)):
+		}
+		// The first may have to connect; the second must be as quick as
+		// requests need it.
+		if f.probe(ctx, patience) == nil && f.probe(ctx, f.c.Timeout) == nil {
+			f.lost.Store(false)
+			return true
+		}
+	}
+}
+
+// jitter returns something from half of d to one and a half.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+
+// probe asks the store whether it counts, and notices what it forgot.
+func (f *Fallback) probe(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	p, ok := f.shared.(Prober)
+	if !ok {
+		q := Quota{Every: time.Microsecond, Burst: 1}
+		return f.shared.Take(ctx, []Ask{{Key: Key("probe"), Quota: q}}, make([]Result, 1), time.Now())
+	}
+	forgot, err := p.Probe(ctx, time.Now())
+	if err == nil && forgot {
+		f.forgot.Store(int64(time.Since(f.began)))
+		f.notify(Notice{Event: SharedForgot, Replicas: int(f.sharing())})
+	}
+	return err
+}
+
+// Shared says whether the shared store counts at the moment.
+func (f *Fallback) Shared() bool { return !f.lost.Load() }
