@@ -32,6 +32,9 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if d != nil {
 		return *d
 	}
+	if len(tries) == 0 {
+		return merlon.Pass(NotLogin)
+	}
 	for _, t := range tries {
 		if g.canaries[t.user] {
 			g.throttle.Canary(r.Context(), g.stranger(r, t))

@@ -43,6 +43,13 @@ type Config struct {
 	//
 	//	password_field: pass
 	PasswordField string `yaml:"password_field,omitempty"`
+	// Shared says that the path also serves what is no log-in, as that of a
+	// GraphQL service does: a request with neither of the fields passes and is
+	// not counted. Default: false, each request to the path is a log-in.
+	// Example:
+	//
+	//	shared: true
+	Shared bool `yaml:"shared,omitempty"`
 	// Failed is how the backend's answer to a wrong try looks. Any of 400 to
 	// 499 is one always; 500 and above is neither right nor wrong; everything
 	// else is right. Example:
@@ -123,10 +130,17 @@ type Config struct {
 	//
 	//	device: {free: 20}
 	Device attempts.Schedule `yaml:"device,omitempty"`
+	// All is for all unknown browsers together, and holds only while share or
+	// alarm is exceeded. A wait longer than slow shuts the log-in to them.
+	// Default: free 20, first 1s, longest 4s, forget 10s. Example:
+	//
+	//	all: {free: 100}
+	All attempts.Schedule `yaml:"all,omitempty"`
 	// Share is how many of a hundred tries may fail, within a minute in which
-	// at least 20 do. Above it, and for ten minutes after, unknown browsers
-	// have to solve the challenge if there is one, a quarter of what is free is
-	// free to them, and a notice is sent. From 10 to 100. Default: 60. Example:
+	// at least 20 do, no more than five of one address. Above it, and for ten
+	// minutes after, unknown browsers have to solve the challenge if there is
+	// one, a quarter of what is free is free to them, and a notice is sent.
+	// From 10 to 100. Default: 60. Example:
 	//
 	//	share: 80
 	Share int `yaml:"share,omitempty"`
@@ -282,6 +296,7 @@ func (c *Config) defaults() {
 	}
 	fill(&c.Address, attempts.Schedule{Free: 60, First: time.Second, Longest: time.Hour, Forget: 5 * time.Minute})
 	fill(&c.Users, attempts.Schedule{Free: 40, First: 2 * time.Second, Longest: time.Hour, Forget: 5 * time.Minute})
+	fill(&c.All, attempts.Schedule{Free: 20, First: time.Second, Longest: 4 * time.Second, Forget: 10 * time.Second})
 	fill(&c.Addresses, attempts.Schedule{Free: 5, First: 10 * time.Second, Longest: time.Hour, Forget: time.Hour})
 }
 

@@ -171,7 +171,7 @@ func (g *Guard) KnownDevice(r *merlon.Request) bool {
 		return true
 	}
 	tries, d := g.read(r)
-	if d != nil {
+	if d != nil || len(tries) > 1 {
 		return false
 	}
 	for _, t := range tries {

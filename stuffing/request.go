@@ -89,7 +89,8 @@ type try struct {
 	password string
 }
 
-// read returns the tries that a request makes, or why that cannot be told.
+// read returns the tries that a request makes, or why that cannot be told. None
+// are made only where the log-in's path is shared.
 func (g *Guard) read(r *merlon.Request) ([]try, *merlon.Decision) {
 	var users []string
 	for _, name := range g.c.UserField {
@@ -104,6 +105,13 @@ func (g *Guard) read(r *merlon.Request) ([]try, *merlon.Decision) {
 	passwords, d := g.values(r, g.c.PasswordField)
 	if d != nil {
 		return nil, d
+	}
+	if len(passwords) <= 1 {
+		// A form with a field for the name and one for the address leaves one empty.
+		users = slices.DeleteFunc(users, func(u string) bool { return u == "" })
+	}
+	if g.c.Shared && len(users) == 0 && len(passwords) == 0 {
+		return nil, nil
 	}
 	tries, ok := pair(users, passwords)
 	switch {

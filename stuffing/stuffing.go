@@ -4,9 +4,10 @@
 // a user gets in on a browser that logged in before.
 //
 // It knows a log-in by its path and fields, and what came of a try by the
-// backend's answer; both have to be told right. Leaked pairs that come one each
-// from very many addresses are held off only by the challenge. A log-in by
-// WebSocket, gRPC or HTTP Basic is not seen, nor is a password known as leaked.
+// backend's answer; both have to be told right. While leaked pairs come one each
+// from very many addresses, users on new browsers wait along with the guessers
+// unless there is a challenge. A log-in by WebSocket, gRPC or HTTP Basic is not
+// seen, nor is it looked up whether a password has leaked.
 package stuffing
 
 import (
@@ -117,7 +118,7 @@ func New(c Config, env Env) (*Guard, error) {
 		Failures: c.Failures, Pair: c.Pair, Account: c.Account, Address: c.Address,
 		Subnet: c.Subnet, Device: c.Device, Spray: c.Spray, Alarm: c.Alarm,
 	}, attempts.BackendConfig{
-		Users: c.Users, Addresses: c.Addresses, Share: c.Share, Least: leastFailures, Passes: c.Passes, Now: clock,
+		Users: c.Users, Addresses: c.Addresses, All: c.All, Share: c.Share, Least: leastFailures, Passes: c.Passes, Now: clock,
 	}, env.Key, env.Store, env.Notify)
 	if err := errors.Join(err, terr); err != nil {
 		return nil, err

@@ -59,7 +59,7 @@ type Try struct {
 // on. It must look the same to the client whatever it is for.
 type Wait struct {
 	For    time.Duration
-	By     string // for the log: "account", "pair", "address", "subnet", "password", "device", "users", "addresses", "pass"
+	By     string // for the log: "account", "pair", "address", "subnet", "password", "device", "users", "addresses", "pass", "all"
 	Locked bool   // waiting does not help: too many failures without a success
 }
 
@@ -252,10 +252,13 @@ func (t *Throttle) strangerBuckets(try Try, strained bool) []Bucket {
 	case Mail:
 		account, pair, most = c.Mail, c.Mail, 0
 	}
-	list := make([]Bucket, 0, 8)
+	list := make([]Bucket, 0, 9)
 	add := func(name string, s Schedule, most int, parts ...string) {
-		if strained && name != "account" && name != "addresses" {
-			s.Free = max(1, s.Free/4)
+		switch name {
+		case "address", "subnet", "pair", "password", "users":
+			if strained {
+				s.Free = max(1, s.Free/4)
+			}
 		}
 		list = append(list, Bucket{Key: t.tryKey(try, name, parts...), name: name, Schedule: s, Most: most})
 	}
@@ -278,7 +281,9 @@ func (t *Throttle) strangerBuckets(try Try, strained bool) []Bucket {
 	}
 	if t.backend != nil && try.Pass != "" {
 		add("pass", Schedule{Free: t.backend.Passes, First: time.Hour, Longest: day, Forget: day}, 0, try.Pass)
-		list[len(list)-1].Schedule.Free = t.backend.Passes // not less of it in a flood: that is what it is for
+	}
+	if t.backend != nil && strained {
+		add("all", t.backend.All, 0)
 	}
 	return list
 }

@@ -13,9 +13,10 @@ import (
 type BackendConfig struct {
 	Users     Schedule // one address trying many accounts, each counted once
 	Addresses Schedule // one account tried from many addresses, each counted once
+	All       Schedule // all browsers that are not known together, while Share is exceeded
 	// Share is how many of a hundred tries may fail in one minute, if at least
 	// Least of them do. Above it, and for ten minutes after, only a quarter of
-	// what is free is free to browsers that are not known.
+	// what is free is free to browsers that are not known, and All holds.
 	Share int
 	Least int
 	// Passes is how many tries may be made with one [Try.Pass].
@@ -32,7 +33,10 @@ const strainLasts = 10 * time.Minute
 // share a store; their tries are told apart by [Try.Place].
 func NewBackend(c Config, b BackendConfig, k secrets.Key, s Store, notify func(Notice)) (*Throttle, error) {
 	t, err := New(c, k, s, notify)
-	if err != nil {
+	errs := append([]error{err}, b.Users.complete("users", Schedule{})...)
+	errs = append(errs, b.Addresses.complete("addresses", Schedule{})...)
+	errs = append(errs, b.All.complete("all", Schedule{})...)
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	t.backend = &b
@@ -62,6 +66,23 @@ func (t *Throttle) unusual(now time.Time) bool {
 		return false
 	}
 	t.strainTo = now.Add(strainLasts)
+	return true
+}
+
+// perAddress is how many failures of one address say something about all: one
+// guesser must not bring about what is meant for many.
+const perAddress = 5
+
+// telling reports whether a failed try counts for the share of those that fail.
+func (t *Throttle) telling(k *Ticket) bool {
+	if t.backend == nil {
+		return true
+	}
+	for i, b := range k.buckets {
+		if b.name == "address" && k.counts[i] > perAddress {
+			return false
+		}
+	}
 	return true
 }
 

@@ -139,21 +139,32 @@ func (c Config) complete() (Config, error) {
 		{"code", &c.Code, Schedule{5, 30 * time.Second, time.Hour, time.Hour}},
 		{"mail", &c.Mail, Schedule{3, time.Minute, time.Hour, time.Hour}},
 	} {
-		number(s.name+".free", &s.s.Free, s.def.Free, 1, 100_000)
-		length := func(setting string, d *time.Duration, def, most time.Duration) {
-			if *d == 0 {
-				*d = def
-			}
-			if *d < time.Second || *d > most {
-				errs = append(errs, merlon.BadSetting(s.name+"."+setting, d.String(), "must be from 1s to "+most.String()))
-			}
-		}
-		length("first", &s.s.First, s.def.First, time.Hour)
-		length("longest", &s.s.Longest, s.def.Longest, 24*time.Hour)
-		length("forget", &s.s.Forget, s.def.Forget, 24*time.Hour)
-		if s.s.Longest < s.s.First {
-			errs = append(errs, merlon.BadSetting(s.name+".longest", s.s.Longest.String(), "must not be shorter than first"))
-		}
+		errs = append(errs, s.s.complete(s.name, s.def)...)
 	}
 	return c, errors.Join(errs...)
+}
+
+// complete fills in what is not set; name is the setting it belongs to.
+func (s *Schedule) complete(name string, def Schedule) (errs []error) {
+	if s.Free == 0 {
+		s.Free = def.Free
+	}
+	if s.Free < 1 || s.Free > 100_000 {
+		errs = append(errs, merlon.BadSetting(name+".free", strconv.Itoa(s.Free), "must be from 1 to 100000"))
+	}
+	length := func(setting string, d *time.Duration, def, most time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+		if *d < time.Second || *d > most {
+			errs = append(errs, merlon.BadSetting(name+"."+setting, d.String(), "must be from 1s to "+most.String()))
+		}
+	}
+	length("first", &s.First, def.First, time.Hour)
+	length("longest", &s.Longest, def.Longest, 24*time.Hour)
+	length("forget", &s.Forget, def.Forget, 24*time.Hour)
+	if s.Longest < s.First {
+		errs = append(errs, merlon.BadSetting(name+".longest", s.Longest.String(), "must not be shorter than first"))
+	}
+	return errs
 }

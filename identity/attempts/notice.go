@@ -112,7 +112,9 @@ func (t *Throttle) failed(k *Ticket) {
 	}
 	now := t.now()
 	t.mu.Lock()
-	t.minute(now).failed++
+	if t.telling(k) {
+		t.minute(now).failed++
+	}
 	rate := t.perMinute(now)
 	high := t.unusual(now)
 	t.mu.Unlock()

@@ -1,0 +1,513 @@
+package stuffing_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity/attempts"
+	"github.com/merlon-dev/merlon/merlontest"
+	"github.com/merlon-dev/merlon/stuffing"
+)
+
+func loginRequest(contentType, body string) *http.Request {
+	hr := httptest.NewRequest("POST", "https://"+site+"/api/login", strings.NewReader(body))
+	hr.Header.Set("Content-Type", contentType)
+	return hr
+}
+
+func TestCheck(t *testing.T) {
+	newGuard := func(t *testing.T) merlon.Guard {
+		c := config()
+		c.Path = stuffing.List{"/api/login", "/v?/users/*/login"}
+		c.UserField = stuffing.List{"email", "username"}
+		c.Canaries = stuffing.List{"canary"}
+		return newWorld(t, c, stuffing.Env{}).guard
+	}
+	post := func(path string) string {
+		return "POST " + path + "\nContent-Type: " + form + "\n\nemail=ann%40example.com&password=x"
+	}
+	js := "POST /api/login\nContent-Type: application/json\n"
+	merlontest.Run(t, newGuard, merlontest.Options{Stateful: true}, []merlontest.Case{
+		{Name: "another page", Request: "GET /", Want: stuffing.NotLogin},
+		{Name: "the log-in's form", Request: "GET /api/login", Want: stuffing.NotLogin},
+		{Name: "a page below it", Request: post("/api/login/help"), Want: stuffing.NotLogin},
+		{Name: "a form", Request: post("/api/login"), Want: stuffing.LoginTried},
+		{Name: "JSON", Request: js + "\n{\"username\":\"ann\",\"password\":\"x\"}", Want: stuffing.LoginTried},
+		{Name: "both fields, one empty", Request: "POST /api/login\nContent-Type: " + form + "\n\nemail=&username=ann&password=x", Want: stuffing.LoginTried},
+		{Name: "no user", Request: js + "\n{}", Want: stuffing.LoginTried},
+		{Name: "no body", Request: "POST /api/login", Want: stuffing.LoginTried},
+		{Name: "a pattern", Request: post("/v2/users/ann/login"), Want: stuffing.LoginTried},
+		{Name: "case", Request: post("/API/Login"), Want: stuffing.LoginTried},
+		{Name: "a slash more", Request: post("/api//login/"), Want: stuffing.LoginTried},
+		{Name: "a parameter", Request: post("/api;x=1/login;y"), Want: stuffing.LoginTried},
+		{Name: "a method in a method", Request: "PUT /api/login\nX-HTTP-Method-Override: post\nContent-Type: " + form + "\n\nemail=ann&password=x", Want: stuffing.LoginTried},
+		{Name: "another method", Request: "PUT /api/login\nContent-Type: " + form + "\n\nemail=ann&password=x", Want: stuffing.NotLogin},
+		{Name: "a canary", Request: js + "\n{\"username\":\"CANARY\",\"password\":\"x\"}", Want: stuffing.CanaryTried, Status: tooMany},
+		{Name: "XML", Request: "POST /api/login\nContent-Type: text/xml\n\n<user>ann</user>", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "broken JSON", Request: js + "\n{\"username\":\"ann\"", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "UTF-16", Request: "POST /api/login\nContent-Type: application/json; charset=utf-16\n\n{}", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "a coding", Request: js + "Content-Encoding: gzip\n\n{\"username\":\"ann\"}", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "a long body", Request: js + "\n{\"pad\":\"" + strings.Repeat("x", 70_000) + "\",\"username\":\"ann\"}", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "two users, three passwords", Request: js + "\n{\"username\":[\"ann\",\"bob\"],\"password\":[\"1\",\"2\",\"3\"]}", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "six users", Request: js + "\n{\"username\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\"],\"password\":\"x\"}", Want: stuffing.LoginBatch, Status: 400},
+		{Name: "the same user twice", Request: "POST /api/login?username=ann\nContent-Type: " + form + "\n\nusername=Ann&password=x", Want: stuffing.LoginTried},
+	})
+}
+
+// TestOffice: 200 people behind one address log in between 8:00 and 8:05, none
+// known yet, every eighth with a slip, some with three.
+func TestOffice(t *testing.T) {
+	w := newWorld(t, config(), stuffing.Env{Passed: func(*merlon.Request) (string, bool) { return "", false }})
+	for i := range 200 {
+		user := fmt.Sprintf("person%d@example.com", i)
+		slips := 0
+		switch {
+		case i%40 == 3:
+			slips = 3
+		case i%8 == 0:
+			slips = 1
+		}
+		for s := range slips {
+			if r := w.try("203.0.113.50", user, fmt.Sprint("slip ", i, s)); r.status != 401 {
+				t.Fatalf("person %d: %d %s", i, r.status, r.reason)
+			}
+			w.pass(200 * time.Millisecond)
+		}
+		if r := w.try("203.0.113.50", user, secret); r.status != 200 {
+			t.Fatalf("person %d: %d %s", i, r.status, r.reason)
+		}
+		w.pass(1300 * time.Millisecond)
+	}
+	if d := w.waited(); d != 0 {
+		t.Errorf("they were kept waiting for %v", d)
+	}
+	if n := len(w.notices); n != 0 {
+		t.Errorf("an alarm: %+v", w.notices)
+	}
+}
+
+// TestSteps: a try is slowed down, then challenged, then refused.
+func TestSteps(t *testing.T) {
+	pass := ""
+	w := newWorld(t, config(), stuffing.Env{Passed: func(*merlon.Request) (string, bool) { return pass, pass != "" }})
+	w.guard.SetSleep(func(_ context.Context, d time.Duration) error {
+		w.pass(d)
+		w.mu.Lock()
+		w.slept += d
+		w.mu.Unlock()
+		return nil
+	})
+	guess := func() reply { return w.try("203.0.113.9", "owner@example.com", "guess") }
+	var waits []time.Duration
+	var r reply
+	for range 12 {
+		if r = guess(); r.status != 401 {
+			break
+		}
+		waits = append(waits, w.waited())
+	}
+	// What is forgotten in these seconds makes one of the waits come twice.
+	if want := []time.Duration{0, 0, 0, 0, 0, 0, time.Second, 2 * time.Second, 4 * time.Second}; !slices.Equal(slices.Compact(waits[5:]), want[5:]) || len(waits) > len(want)+1 {
+		t.Errorf("slowed down by %v, want %v", waits, want)
+	}
+	if r.status != tooMany || r.reason != stuffing.LoginChallenged || r.header.Get("Retry-After") != "8" {
+		t.Fatalf("%d %s %v", r.status, r.reason, r.header)
+	}
+	pass = "first"
+	for range 5 {
+		if r := guess(); r.status != 401 {
+			t.Fatalf("with a pass: %d %s", r.status, r.reason)
+		}
+	}
+	pass = "second"
+	if r := guess(); r.status != 401 {
+		t.Fatalf("with another pass: %d %s", r.status, r.reason)
+	}
+	refused := false
+	for i := range 20 {
+		pass = fmt.Sprint("pass ", i)
+		r = guess()
+		refused = refused || r.reason == stuffing.LoginRefused
+	}
+	if !refused || r.status != tooMany {
+		t.Errorf("passes without end help: %d %s", r.status, r.reason)
+	}
+	if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || seconds < 1 {
+		t.Errorf("Retry-After %q", r.header.Get("Retry-After"))
+	}
+	w.pass(24 * time.Hour)
+	pass = ""
+	if r := guess(); r.status != 401 {
+		t.Errorf("a day later: %d %s", r.status, r.reason)
+	}
+}
+
+// TestPassIsUsedUp: one pass is good for few tries, from wherever it is used.
+func TestPassIsUsedUp(t *testing.T) {
+	w := newWorld(t, config(), stuffing.Env{Passed: func(*merlon.Request) (string, bool) { return "bought", true }})
+	looked := func(from int) int64 {
+		before := w.looked.Load()
+		for i := range 200 {
+			w.try(address(from+i), "owner@example.com", fmt.Sprint("guess", i))
+		}
+		return w.looked.Load() - before
+	}
+	n := looked(0)
+	t.Logf("200 addresses with one pass: the backend looked at %d", n)
+	if n > 6+6 { // addresses.free and passes, and one more each
+		t.Errorf("looked at %d", n)
+	}
+	if r := w.try(address(999), "owner@example.com", "x"); r.reason != stuffing.LoginChallenged {
+		t.Errorf("who has used up a pass needs another: %s", r.reason)
+	}
+}
+
+// TestDelays: they are bounded, end with the client, and are for the impatient.
+func TestDelays(t *testing.T) {
+	w := newWorld(t, config(), stuffing.Env{})
+	hold := make(chan struct{})
+	var waiting sync.WaitGroup
+	w.guard.SetSleep(func(context.Context, time.Duration) error { waiting.Done(); <-hold; return nil })
+	for range 6 {
+		w.try("203.0.113.9", "owner@example.com", "x")
+	}
+	waiting.Add(stuffing.MaxDelayed)
+	var all sync.WaitGroup
+	for range stuffing.MaxDelayed {
+		all.Go(func() { w.try("203.0.113.9", "owner@example.com", "x") })
+	}
+	waiting.Wait()
+	if r := w.try("203.0.113.9", "owner@example.com", "x"); r.reason != stuffing.LoginRefused {
+		t.Errorf("one more than may wait: %d %s", r.status, r.reason)
+	}
+	if r := w.try("192.0.2.1", "new@example.com", secret); r.status != 200 {
+		t.Errorf("somebody else: %d %s", r.status, r.reason)
+	}
+	waiting.Add(stuffing.MaxDelayed * 8) // those who wait again
+	close(hold)
+	all.Wait()
+
+	w = newWorld(t, config(), stuffing.Env{})
+	w.guard.SetSleep(func(ctx context.Context, _ time.Duration) error { return ctx.Err() })
+	for range 6 {
+		w.try("203.0.113.9", "owner@example.com", "x")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if r := w.ask("203.0.113.9", loginRequest(form, "email=owner@example.com&password=x").WithContext(ctx)); r.reason != stuffing.LoginRefused {
+		t.Errorf("a client that has gone: %s", r.reason)
+	}
+
+	w = newWorld(t, config(), stuffing.Env{Watch: true})
+	for range 8 {
+		w.try("203.0.113.9", "owner@example.com", "x")
+	}
+	if d := w.waited(); d != 0 {
+		t.Errorf("who only watches keeps nobody waiting: %v", d)
+	}
+}
+
+// TestSleep: the real wait ends with the client.
+func TestSleep(t *testing.T) {
+	g, err := stuffing.New(config(), stuffing.Env{Key: key(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	begin := time.Now()
+	for i := range 7 {
+		r := merlon.NewRequest(loginRequest(form, "email=ann&password="+strconv.Itoa(i)).WithContext(ctx))
+		if d := g.Check(r); (i < 6) != d.Passed() {
+			t.Errorf("%d: %s", i, d.Reason)
+		} else if i == 6 && !errors.Is(d.Err, context.Canceled) {
+			t.Errorf("%d: %v", i, d.Err)
+		}
+		g.Done(r, merlon.Outcome{Upstream: true})
+	}
+	if d := time.Since(begin); d > 900*time.Millisecond {
+		t.Errorf("took %v", d)
+	}
+}
+
+// TestAnswers: what the backend may answer, and what it means.
+func TestAnswers(t *testing.T) {
+	zipped := func(s string) string {
+		var b bytes.Buffer
+		zw := gzip.NewWriter(&b)
+		io.WriteString(zw, s)
+		zw.Close()
+		return b.String()
+	}
+	for _, c := range []struct {
+		what    string
+		failed  stuffing.Failed
+		success stuffing.Success
+		status  int
+		header  string // "Name: value"
+		body    string
+		want    merlon.Reason
+	}{
+		{what: "200", status: 200, want: stuffing.LoginSucceeded},
+		{what: "204", status: 204, want: stuffing.LoginSucceeded},
+		{what: "401", status: 401, want: stuffing.LoginFailed},
+		{what: "422", status: 422, want: stuffing.LoginFailed},
+		{what: "429", status: 429, want: stuffing.LoginFailed},
+		{what: "500", status: 500, want: stuffing.LoginUnsure},
+		{what: "503", status: 503, want: stuffing.LoginUnsure},
+		{what: "the form again", failed: stuffing.Failed{Status: stuffing.Statuses{200}}, status: 200, want: stuffing.LoginFailed},
+		{what: "on to the account", failed: stuffing.Failed{Status: stuffing.Statuses{200}}, status: 303, header: "Location: /", want: stuffing.LoginSucceeded},
+		{what: "back to the form", failed: stuffing.Failed{Location: stuffing.List{"/login?error*"}}, status: 302, header: "Location: /login?error=1", want: stuffing.LoginFailed},
+		{what: "back, with the host", failed: stuffing.Failed{Location: stuffing.List{"/login?error*"}}, status: 302, header: "Location: https://shop.example.com/login?error", want: stuffing.LoginFailed},
+		{what: "back, with a host only", failed: stuffing.Failed{Location: stuffing.List{"/login*"}}, status: 302, header: "Location: //shop.example.com/login", want: stuffing.LoginFailed},
+		{what: "back, relative", failed: stuffing.Failed{Location: stuffing.List{"/login*"}}, status: 302, header: "Location: login?again", want: stuffing.LoginFailed},
+		{what: "nowhere", failed: stuffing.Failed{Location: stuffing.List{"/login*"}}, status: 302, want: stuffing.LoginFailed},
+		{what: "on", failed: stuffing.Failed{Location: stuffing.List{"/login?error*"}}, status: 302, header: "Location: /account?from=/login?error", want: stuffing.LoginSucceeded},
+		{what: "a cookie", success: stuffing.Success{Cookie: "sid"}, status: 200, header: "Set-Cookie: sid=1; Path=/", want: stuffing.LoginSucceeded},
+		{what: "no cookie", success: stuffing.Success{Cookie: "sid"}, status: 200, want: stuffing.LoginFailed},
+		{what: "another cookie", success: stuffing.Success{Cookie: "sid"}, status: 200, header: "Set-Cookie: xsid=1", want: stuffing.LoginFailed},
+		{what: "a cookie taken away", success: stuffing.Success{Cookie: "sid"}, status: 200, header: "Set-Cookie: sid=x; Max-Age=0", want: stuffing.LoginFailed},
+		{what: "GraphQL, wrong", failed: stuffing.Failed{Body: stuffing.List{`"errors":`}}, status: 200, body: `{"errors":[{}]}`, want: stuffing.LoginFailed},
+		{what: "GraphQL, right", failed: stuffing.Failed{Body: stuffing.List{`"errors":`}}, status: 200, body: `{"data":{}}`, want: stuffing.LoginSucceeded},
+		{what: "GraphQL, wrong, gzip", failed: stuffing.Failed{Body: stuffing.List{`"errors":`}}, status: 200, header: "Content-Encoding: gzip", body: zipped(`{"errors":[{}]}`), want: stuffing.LoginFailed},
+		{what: "GraphQL, right, gzip", failed: stuffing.Failed{Body: stuffing.List{`"errors":`}}, status: 200, header: "Content-Encoding: gzip", body: zipped(`{"data":{}}`), want: stuffing.LoginSucceeded},
+		{what: "a coding nobody knows", failed: stuffing.Failed{Body: stuffing.List{`"errors":`}}, status: 200, header: "Content-Encoding: br", body: "x", want: stuffing.LoginFailed},
+		{what: "a long answer", failed: stuffing.Failed{Body: stuffing.List{`"errors":`}}, status: 200, body: strings.Repeat("x", 200_000), want: stuffing.LoginSucceeded},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			conf := config()
+			conf.Failed, conf.Success = c.failed, c.success
+			w := newWorld(t, conf, stuffing.Env{})
+			r := merlon.NewRequest(loginRequest(form, "email=ann&password=x"))
+			r.Site = site
+			if d := w.gate.Check(r); !d.Passed() {
+				t.Fatal(d.Reason)
+			}
+			res := &http.Response{StatusCode: c.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.body))}
+			if name, value, ok := strings.Cut(c.header, ": "); ok {
+				res.Header.Set(name, value)
+			}
+			d := w.gate.CheckResponse(r, res)
+			w.gate.Done(r, merlon.Outcome{Status: c.status, Upstream: true})
+			if d.Reason != c.want || !d.Passed() {
+				t.Errorf("%s, want %s", d.Reason, c.want)
+			}
+			if cookie := len(d.Header["Set-Cookie"]) > 0; cookie != (c.want == stuffing.LoginSucceeded) {
+				t.Errorf("the browser is known: %v", cookie)
+			}
+			if rest, err := io.ReadAll(res.Body); err != nil || string(rest) != c.body {
+				t.Errorf("the answer was not left whole: %d bytes of %d, %v", len(rest), len(c.body), err)
+			}
+		})
+	}
+}
+
+// TestMiddleware: where answers are not seen, their status is.
+func TestMiddleware(t *testing.T) {
+	w := newWorld(t, config(), stuffing.Env{})
+	front := httptest.NewServer(w.guard.Middleware(w.backend))
+	defer front.Close()
+	try := func(password string) int {
+		res, err := http.Post(front.URL+"/api/login", form, strings.NewReader("email=ann&password="+password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	for range 30 {
+		if s := try("correct+horse"); s != 200 {
+			t.Fatalf("right: %d", s)
+		}
+	}
+	for range 30 {
+		try("wrong")
+	}
+	if s := try("correct+horse"); s != tooMany {
+		t.Errorf("after 30 wrong: %d", s)
+	}
+	if n := w.looked.Load(); n > 36 {
+		t.Errorf("looked at %d", n)
+	}
+}
+
+// TestLive: a form log-in that answers 302 both ways, over a real network.
+func TestLive(t *testing.T) {
+	c := config()
+	c.Failed.Location = stuffing.List{"/login?error*"}
+	w := newWorld(t, c, stuffing.Env{})
+	w.backend = http.HandlerFunc(func(rw http.ResponseWriter, hr *http.Request) {
+		w.looked.Add(1)
+		if strings.Contains(hr.Header.Get("Cookie"), "merlon") {
+			t.Error("the backend sees the cookie")
+		}
+		to := "/login?error=1"
+		if hr.FormValue("password") == secret {
+			to = "/account"
+			http.SetCookie(rw, &http.Cookie{Name: "session", Value: "1"})
+		}
+		http.Redirect(rw, hr, to, http.StatusFound)
+	})
+	front := w.live(false)
+	front.Client().CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	res, err := w.post(front, form, "email=owner@example.com&password=correct+horse")
+	if err != nil || res.StatusCode != 302 || len(res.Cookies()) != 2 {
+		t.Fatalf("%v %v", res, err)
+	}
+	browser := res.Cookies()
+	for _, c := range browser {
+		if c.Name == stuffing.Cookie && (!c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" || c.MaxAge != 365*24*3600) {
+			t.Errorf("%+v", c)
+		}
+	}
+	last := 0
+	for i := range 20 {
+		res, err := w.post(front, form, fmt.Sprintf("email=owner@example.com&password=guess%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = res.StatusCode
+	}
+	if last != tooMany || w.looked.Load() > 7 {
+		t.Errorf("%d, looked at %d", last, w.looked.Load())
+	}
+	hr, _ := http.NewRequest("POST", front.URL+"/api/login", strings.NewReader("email=owner@example.com&password=correct+horse"))
+	hr.Header.Set("Content-Type", form)
+	for _, c := range browser {
+		hr.AddCookie(c)
+	}
+	if res, err = front.Client().Do(hr); err != nil || res.StatusCode != 302 || res.Header.Get("Location") != "/account" {
+		t.Errorf("the owner: %v %v", res, err)
+	}
+	res.Body.Close()
+}
+
+// TestReload: a new guard over the same store goes on counting, and one with a
+// store that fails counts for itself.
+func TestReload(t *testing.T) {
+	store := attempts.NewMemory(1 << 12)
+	w := newWorld(t, config(), stuffing.Env{Store: store})
+	for range 6 {
+		w.try("203.0.113.9", "owner@example.com", "x")
+	}
+	again := newWorld(t, config(), stuffing.Env{Store: store})
+	if r := again.try("203.0.113.9", "owner@example.com", "x"); r.status != tooMany {
+		t.Errorf("after a reload: %d", r.status)
+	}
+	if err := again.guard.Forgive(context.Background(), site, "Owner@example.com"); err != nil {
+		t.Error(err)
+	}
+	if r := again.try("203.0.113.10", "owner@example.com", secret); r.status != 200 {
+		t.Errorf("forgiven: %d %s", r.status, r.reason)
+	}
+
+	w = newWorld(t, config(), stuffing.Env{Store: failing{}})
+	for range 20 {
+		w.try("203.0.113.9", "owner@example.com", "x")
+	}
+	if n := w.looked.Load(); n == 0 || n > 6 {
+		t.Errorf("without a store: looked at %d", n)
+	}
+	if w.told(attempts.StoreFailed) == 0 {
+		t.Error("nobody was told of the store")
+	}
+}
+
+type failing struct{}
+
+func (failing) Reserve(context.Context, []attempts.Bucket, time.Time) (attempts.Result, error) {
+	return attempts.Result{}, errors.New("down")
+}
+func (failing) Refund(context.Context, []attempts.Refund, time.Time) error { return errors.New("down") }
+
+// TestSites: what is tried at one site counts for that site.
+func TestSites(t *testing.T) {
+	store := attempts.NewMemory(1 << 12)
+	w := newWorld(t, config(), stuffing.Env{Store: store})
+	for range 10 {
+		w.try("203.0.113.9", "owner@example.com", "x")
+	}
+	r := merlon.NewRequest(loginRequest(form, "email=owner@example.com&password=x"))
+	r.Site = "other.example.com"
+	if d := w.gate.Check(r); !d.Passed() {
+		t.Error(d.Reason)
+	}
+	w.gate.Done(r, merlon.Outcome{})
+}
+
+func TestShared(t *testing.T) {
+	c := config()
+	c.Shared = true
+	w := newWorld(t, c, stuffing.Env{})
+	if r := w.ask("203.0.113.9", loginRequest("application/json", `{"query":"{ products { id } }"}`)); r.reason == stuffing.LoginFailed {
+		t.Errorf("no log-in: %s", r.reason)
+	}
+	if r := w.ask("203.0.113.9", loginRequest("application/json", `{"query":"mutation { login(email:\"ann\", password:\"x\") { t } }"}`)); r.reason != stuffing.LoginFailed {
+		t.Errorf("a log-in: %s", r.reason)
+	}
+}
+
+func TestNew(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(*stuffing.Config)
+		want   string
+	}{
+		"no path":         {func(c *stuffing.Config) { c.Path = nil }, "path: must be set"},
+		"no user":         {func(c *stuffing.Config) { c.UserField = nil }, "user_field: must be set"},
+		"a relative path": {func(c *stuffing.Config) { c.Path = stuffing.List{"/a", "login"} }, `path[1] "login": must begin`},
+		"a bad pattern":   {func(c *stuffing.Config) { c.Path = stuffing.List{"/[a"} }, `path[0] "/[a": must be a path`},
+		"a bad method":    {func(c *stuffing.Config) { c.Methods = stuffing.List{"post"} }, `methods[0] "post"`},
+		"a bad field":     {func(c *stuffing.Config) { c.PasswordField = "a\x00" }, "password_field"},
+		"a bad status":    {func(c *stuffing.Config) { c.Failed.Status = stuffing.Statuses{500} }, `failed.status[0] "500": must be from 200 to 499`},
+		"a bad cookie":    {func(c *stuffing.Config) { c.Success.Cookie = "a=b" }, `success.cookie "a=b"`},
+		"an empty canary": {func(c *stuffing.Config) { c.Canaries = stuffing.List{""} }, "canaries[0]: must not be empty"},
+		"slow":            {func(c *stuffing.Config) { c.Slow = time.Minute }, `slow "1m0s": must be from 1s to 30s`},
+		"at once":         {func(c *stuffing.Config) { c.AtOnce = 21 }, `at_once "21"`},
+		"share":           {func(c *stuffing.Config) { c.Share = 5 }, `share "5"`},
+		"a schedule":      {func(c *stuffing.Config) { c.Pair.Free = -1 }, `pair.free "-1"`},
+		"users":           {func(c *stuffing.Config) { c.Users.Longest = time.Second }, `users.longest "1s": must not be shorter than first`},
+		"addresses":       {func(c *stuffing.Config) { c.Addresses.Forget = time.Millisecond }, `addresses.forget "1ms"`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			conf := config()
+			c.change(&conf)
+			_, err := stuffing.New(conf, stuffing.Env{Key: key(t)})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
+	}
+	if _, err := stuffing.New(config(), stuffing.Env{}); err == nil {
+		t.Error("no key, no error")
+	}
+	_, err := stuffing.New(stuffing.Config{Slow: 1, AtOnce: -1, Alarm: 1}, stuffing.Env{Key: key(t)})
+	for _, want := range []string{"path", "user_field", "slow", "at_once", "alarm"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is missing in %v", want, err)
+		}
+	}
+}
+
+// TestYAML: the forms that the manual shows.
+func TestYAML(t *testing.T) {
+	var c stuffing.Config
+	err := yaml.Unmarshal([]byte("path: /api/login\nuser_field: [email, username]\nfailed: {status: 401, location: \"/login?error*\"}\nsuccess: {cookie: session}\ncanaries: [a, b]\nslow: 2s\npair: {free: 3}\n"), &c)
+	if err != nil || len(c.Path) != 1 || len(c.UserField) != 2 || len(c.Failed.Status) != 1 || len(c.Failed.Location) != 1 || c.Pair.Free != 3 || c.Slow != 2*time.Second {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
