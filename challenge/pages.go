@@ -8,8 +8,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"html/template"
 	"mime"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -78,12 +78,13 @@ type asset struct {
 }
 
 // Pages serves the page on which browsers prove themselves, on all sites. It
-// keeps nothing. Requests must be known to [merlon.From], with client and site.
+// keeps nothing: a token that was solved can be sent again for five minutes, by
+// the same client to the same site, and gives the same pass, which runs out at
+// the same time. Requests must be known to [merlon.From], with client and site.
 type Pages struct {
 	tokens, passes *sealer
 	count          count.Store
 	brand          string
-	page           *template.Template
 	texts          *texts
 	css, js, work  *asset
 }
@@ -97,14 +98,19 @@ func NewPages(env PagesEnv) (*Pages, error) {
 		tokens: newSealer(env.Key, tokenPurpose), passes: newSealer(env.Key, passPurpose),
 		count: env.Count, brand: env.Brand,
 	}
-	var errs [5]error
-	p.page, errs[0] = template.New("challenge").Parse(pageFile)
-	p.texts, errs[1] = loadTexts()
-	p.css, errs[2] = loadAsset("challenge.css", "text/css; charset=utf-8")
-	p.js, errs[3] = loadAsset("challenge.js", "text/javascript; charset=utf-8")
-	p.work, errs[4] = loadAsset("worker.js", "text/javascript; charset=utf-8")
+	var errs [4]error
+	p.texts, errs[0] = loadTexts()
+	p.css, errs[1] = loadAsset("challenge.css", "text/css; charset=utf-8")
+	p.js, errs[2] = loadAsset("challenge.js", "text/javascript; charset=utf-8")
+	p.work, errs[3] = loadAsset("worker.js", "text/javascript; charset=utf-8")
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
+	}
+	for i := range p.texts.all {
+		err := p.texts.all[i].newPage(pageFile, map[string]string{"CSS": p.css.path, "JS": p.js.path, "Worker": p.work.path})
+		if err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
 }
@@ -214,11 +220,35 @@ func (v *visit) token(text string) (claim, bool) {
 	return c, ok && c.kind == kindToken && age < tokenLife && age > -skew
 }
 
-// Passes for waiting cost nothing but time, so a client gets few of them.
+// Passes for waiting cost nothing but time, so a client gets few of them, and
+// all of an IPv6 /48, which a rented server may have, some more.
 const (
 	waitEvery = 10 * time.Minute
 	waitBurst = 6
+	waitSites = 6 // times as many for a /48
 )
+
+// few takes one of the passes that are given for waiting.
+func (v *visit) few() (count.Result, error) {
+	key := func(who string) count.Key {
+		return make(count.Key, 0, 128).With("challenge-wait").With(v.Site).With(who)
+	}
+	asks := []count.Ask{{Key: key(v.client.String()), Quota: count.Quota{Every: waitEvery, Burst: waitBurst}, Cost: 1}}
+	if v.client.Is6() {
+		wide := netip.PrefixFrom(v.client, 48).Masked()
+		asks = append(asks, count.Ask{Key: key(wide.String()), Quota: count.Quota{Every: waitEvery / waitSites, Burst: waitBurst * waitSites}, Cost: 1})
+	}
+	res := make([]count.Result, len(asks))
+	if err := v.p.count.Take(v.Context(), asks, res, v.Received); err != nil {
+		return count.Result{}, err
+	}
+	for _, r := range res {
+		if !r.OK {
+			return r, nil
+		}
+	}
+	return res[0], nil
+}
 
 // waited takes it that a browser has waited.
 func (v *visit) waited(token string) {
@@ -232,17 +262,15 @@ func (v *visit) waited(token string) {
 		v.show(page{status: http.StatusForbidden, fail: "fail.early", auto: true, token: token, claim: c, rest: rest})
 		return
 	}
-	key := make(count.Key, 0, 128).With("challenge-wait").With(v.Site).With(v.client.String())
-	asks := [1]count.Ask{{Key: key, Quota: count.Quota{Every: waitEvery, Burst: waitBurst}, Cost: 1}}
-	var res [1]count.Result
-	if err := v.p.count.Take(v.Context(), asks[:], res[:], v.Received); err != nil {
+	res, err := v.few()
+	if err != nil {
 		v.w.Header().Set("Retry-After", "10")
 		v.show(page{status: http.StatusServiceUnavailable, fail: "fail.busy", stuck: true})
 		return
 	}
-	if !res[0].OK {
-		v.w.Header().Set("Retry-After", strconv.Itoa(int(res[0].Retry/time.Second)+1))
-		v.show(page{status: http.StatusTooManyRequests, fail: "fail.often", stuck: true, arg: int(res[0].Retry/time.Minute) + 1})
+	if !res.OK {
+		v.w.Header().Set("Retry-After", strconv.Itoa(int(res.Retry/time.Second)+1))
+		v.show(page{status: http.StatusTooManyRequests, fail: "fail.often", stuck: true, arg: int(res.Retry/time.Minute) + 1})
 		return
 	}
 	c.kind, c.bits = kindWaited, 0
@@ -265,13 +293,12 @@ func (v *visit) done() {
 		v.show(page{status: http.StatusForbidden, fail: "fail.cookies", stuck: true})
 		return
 	}
-	v.show(page{title: "done.title", next: v.to})
+	v.show(page{next: v.to})
 }
 
 // A page is what is to be shown.
 type page struct {
 	status int    // 200 if 0
-	title  string // "title", or "stuck.title", if empty
 	fail   string // what went wrong
 	arg    any    // in it
 	stuck  bool   // nothing goes on by itself
@@ -284,37 +311,36 @@ type page struct {
 
 // A view is what the template is given.
 type view struct {
-	catalogue
-	Lang, Brand, Title, Fail, Nonce string
-	CSS, JS, Worker                 string
-	Page, To, Token, Next, Again    string
-	Bits, Rest                      int
-	Auto                            bool
+	Brand, Title, Fail, Nonce    string
+	Page, To, Token, Next, Again string
+	Bits, Rest                   int
+	Auto                         bool
 }
-
-// T returns a text.
-func (v view) T(key string, args ...any) string { return v.get(key, args...) }
 
 // view makes the page's view.
 func (v *visit) view(pg page) view {
 	var n [16]byte
 	_, _ = rand.Read(n[:])
 	d := view{
-		catalogue: v.text, Lang: v.text.tag.String(), Brand: v.p.brand, Title: pg.title, Nonce: base64.RawURLEncoding.EncodeToString(n[:]),
-		CSS: v.p.css.path, JS: v.p.js.path, Worker: v.p.work.path, Page: pagePath(v.ask), To: v.to, Next: pg.next, Auto: pg.auto,
-		Again: withReturn(pagePath(v.ask), v.to),
+		Brand: v.p.brand, Nonce: base64.RawURLEncoding.EncodeToString(n[:]),
+		Page: pagePath(v.ask), To: v.to, Next: pg.next, Auto: pg.auto, Again: withReturn(pagePath(v.ask), v.to),
 	}
 	if d.Brand == "" {
 		d.Brand = v.Host
+		if host, _, err := net.SplitHostPort(v.Host); err == nil {
+			d.Brand = host
+		}
 	}
 	if pg.fail != "" {
 		d.Fail = v.text.get(pg.fail, pg.arg)
 	}
-	if d.Title == "" {
-		d.Title = "title"
-		if pg.stuck {
-			d.Title = "stuck.title"
-		}
+	switch {
+	case pg.stuck:
+		d.Title = v.text.get("stuck.title")
+	case pg.next != "":
+		d.Title = v.text.get("done.title")
+	default:
+		d.Title = v.text.get("title")
 	}
 	if pg.stuck || pg.next != "" {
 		return d
@@ -333,14 +359,14 @@ func (v *visit) view(pg page) view {
 func (v *visit) show(pg page) {
 	d := v.view(pg)
 	var b bytes.Buffer
-	if err := v.p.page.Execute(&b, d); err != nil {
+	if err := v.text.page.Execute(&b, d); err != nil {
 		http.Error(v.w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 		return
 	}
 	h := v.w.Header()
 	secure(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Language", d.Lang)
+	h.Set("Content-Language", v.text.tag.String())
 	// As in the portal, nothing is loaded by place but the worker, which cannot
 	// carry a nonce: the backend's files are at this origin as well.
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'nonce-"+d.Nonce+"'; style-src 'nonce-"+d.Nonce+

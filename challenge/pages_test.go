@@ -2,7 +2,9 @@ package challenge_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -11,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"encoding/json"
 
 	"github.com/merlon-dev/merlon/challenge"
 	"github.com/merlon-dev/merlon/count"
@@ -218,6 +218,29 @@ func TestWithoutScripts(t *testing.T) {
 	}
 }
 
+// Who has many networks gets more passes for waiting, but not as many as that.
+func TestManyNetworks(t *testing.T) {
+	w := newWorld(t, easy, memory(t))
+	got := 0
+	for n := range 60 {
+		w.from(fmt.Sprintf("2001:db8:1:%x::1", n))
+		way := find(t, refresh, w.browser().get(challenge.Prefix+"?bits=8&wait=5").body)[2]
+		w.wait(6 * time.Second)
+		if a := w.browser().get(way); a.status == http.StatusSeeOther {
+			got++
+		}
+	}
+	if got < 36 || got > 40 {
+		t.Errorf("%d passes for one /48", got)
+	}
+	w.from("2001:db8:2::1")
+	way := find(t, refresh, w.browser().get(challenge.Prefix+"?bits=8&wait=5").body)[2]
+	w.wait(6 * time.Second)
+	if a := w.browser().get(way); a.status != http.StatusSeeOther {
+		t.Errorf("another network: %d", a.status)
+	}
+}
+
 // Less waiting than the route asks for is not enough.
 func TestLessWaiting(t *testing.T) {
 	c := easy
@@ -352,9 +375,9 @@ func TestTexts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile(`(?:\.T |fail: +|[tT]itle[:=]* +=? ?)"([a-z.]+)"`).FindAllStringSubmatch(string(b), -1) {
-			if used = append(used, m[1]); en[m[1]] == "" {
-				t.Errorf("%s: no text %q", name, m[1])
+		for _, m := range regexp.MustCompile(`(?:get\(|fail: +)"([a-z.]+)"|\[\[\.([a-z]+)\]\]`).FindAllStringSubmatch(string(b), -1) {
+			if used = append(used, m[1]+m[2]); en[m[1]+m[2]] == "" {
+				t.Errorf("%s: no text %q", name, m[1]+m[2])
 			}
 		}
 	}

@@ -89,7 +89,7 @@ type sealer struct{ macs sync.Pool }
 
 type macState struct {
 	hash.Hash
-	buf [payloadSize + 2 + 16]byte
+	buf [payloadSize + 2 + 16 + 256]byte
 	sum [sha256.Size]byte
 }
 
@@ -103,10 +103,9 @@ func (m *macState) mac(payload []byte, site string, client netip.Addr) []byte {
 	b := append(m.buf[:0], payload...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(site))) // a host's name is shorter
 	a := client.As16()                                      // an IPv4 address is mapped there, of which there is only one
-	b = append(b, a[:]...)
+	b = append(append(b, a[:]...), site...)
 	m.Reset()
 	m.Write(b)
-	m.Write([]byte(site))
 	return m.Sum(m.sum[:0])
 }
 

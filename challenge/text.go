@@ -4,7 +4,10 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"html"
+	"html/template"
 	"strings"
+	plain "text/template"
 
 	"golang.org/x/text/language"
 )
@@ -21,6 +24,29 @@ type texts struct {
 type catalogue struct {
 	tag   language.Tag
 	texts map[string]string
+	page  *template.Template
+}
+
+// newPage fills in what stands in double brackets: the texts, and what else is
+// the same on every page.
+func (c *catalogue) newPage(source string, fixed map[string]string) error {
+	outer, err := plain.New("challenge").Delims("[[", "]]").Option("missingkey=error").Parse(source)
+	if err != nil {
+		return err
+	}
+	words := map[string]string{"Lang": c.tag.String()}
+	for k, v := range fixed {
+		words[k] = v
+	}
+	for k, v := range c.texts {
+		words[k] = strings.ReplaceAll(html.EscapeString(v), "{0}", "{{.Rest}}")
+	}
+	var b strings.Builder
+	if err := outer.Execute(&b, words); err != nil {
+		return err
+	}
+	c.page, err = template.New("challenge").Parse(b.String())
+	return err
 }
 
 func loadTexts() (*texts, error) {

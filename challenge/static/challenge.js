@@ -11,6 +11,7 @@
   }
   const form = document.querySelector('form[data-worker]');
   if (!form) return;
+  const shown = form.querySelector('[data-work]');
   const bar = form.querySelector('progress');
   const status = form.querySelector('[data-status]');
   const button = form.querySelector('button');
@@ -25,7 +26,7 @@
 
   const wait = () => {
     status.textContent = status.dataset.slow;
-    bar.removeAttribute('value');
+    shown.hidden = true;
     setTimeout(() => location.replace(form.dataset.waitUrl), 1000 * Number(form.dataset.wait));
   };
 
@@ -33,6 +34,7 @@
     if (started) return;
     started = true;
     button.hidden = true;
+    shown.hidden = false;
     status.textContent = status.dataset.working;
     let worker;
     try {
