@@ -112,7 +112,7 @@ func (f *Fallback) Close() {
 }
 
 // sharing is how many share the quotas.
-func (f *Fallback) sharing() int64 { return int64(min(int(f.sharing()), mostShares)) }
+func (f *Fallback) sharing() int64 { return int64(min(max(f.replicas(), 1), mostShares)) }
 
 // locally says whether asks are counted locally now.
 func (f *Fallback) locally(asks []Ask) bool {
@@ -190,7 +190,7 @@ func (f *Fallback) Hold(ctx context.Context, places []Place) (full int, release 
 		return f.holdLocally(ctx, places)
 	}
 	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
-	full, release, err = f.shared.Hold(within, places)
+	full, there, err := f.shared.Hold(within, places)
 	cancel()
 	if err != nil {
 		if !f.failed(ctx, err) {
@@ -208,12 +208,12 @@ func (f *Fallback) Hold(ctx context.Context, places []Place) (full int, release 
 	}
 	_, here, err := f.local.Hold(ctx, also)
 	if err != nil {
-		release()
+		there()
 		return -1, nil, err
 	}
 	return -1, sync.OnceFunc(func() {
 		here()
-		f.wait(release)
+		f.wait(there)
 	}), nil
 }
 
