@@ -149,10 +149,10 @@ const clients = 64
 
 // A wave is many requests of a few groups; what is counted together is a group.
 type wave struct {
-	method, path, body string
-	groups             int
-	fields             func(group, i int) []string // those of request i of a group
-	text               func(group, i int) string   // its body, if it has one
+	method, path string
+	groups       int
+	fields       func(group, i int) []string // those of request i of a group
+	text         func(group, i int) string   // its body, if it has one
 }
 
 // each is how many requests there are of a group: more than three replicas
