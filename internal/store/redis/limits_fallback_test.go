@@ -1,0 +1,214 @@
+package redis_test
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/internal/store/redis"
+)
+
+// A replica is one of three that share a server.
+type replica struct {
+	*count.Fallback
+	mu   sync.Mutex
+	told []count.Notice
+}
+
+func (r *replica) notify(n count.Notice) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, n)
+}
+
+func (r *replica) events() (events []count.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.told {
+		events = append(events, n.Event)
+	}
+	return events
+}
+
+// three starts replicas that are patient with a machine that stands still.
+func three(t *testing.T, at string, settle time.Duration) (all []*replica) {
+	t.Helper()
+	for range 3 {
+		r := new(replica)
+		c := count.FallbackConfig{Timeout: 700 * time.Millisecond, Watch: 100 * time.Millisecond, Retry: 50 * time.Millisecond, Settle: settle}
+		r.Fallback = count.NewFallback(c, limits(t, at), count.NewMemory(count.MemoryConfig{Keys: 1024}), func() int { return 3 }, r.notify)
+		t.Cleanup(r.Close)
+		all = append(all, r)
+	}
+	return all
+}
+
+// flood lets 64 clients ask all replicas for each of the keys, and returns how
+// often each was let through.
+func flood(t *testing.T, all []*replica, asks []count.Ask) []int64 {
+	t.Helper()
+	took := make([]atomic.Int64, len(asks))
+	var wg sync.WaitGroup
+	for g := range 64 {
+		wg.Go(func() {
+			res := make([]count.Result, 1)
+			for i := range 10 * len(asks) {
+				n := (g + i) % len(asks)
+				if err := all[(g+i/len(asks))%3].Take(context.Background(), asks[n:n+1], res, time.Now()); err != nil {
+					t.Error(err)
+				} else if res[0].OK {
+					took[n].Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	sums := make([]int64, len(asks))
+	for i := range took {
+		sums[i] = took[i].Load()
+	}
+	return sums
+}
+
+// Whatever happens to the server, three replicas and 64 clients never get more
+// than the quota, one burst when it is lost and one when it has forgotten. It is
+// told once, and all recover.
+func TestFallbackWhateverHappens(t *testing.T) {
+	lost := []count.Event{count.SharedLost, count.SharedBack}
+	for _, c := range []struct {
+		name           string
+		happen, mend   func(t *testing.T, srv *server, c rueidis.Client)
+		events         []count.Event
+		forgets, short bool
+	}{
+		{name: "killed and restarted", events: []count.Event{count.SharedLost, count.SharedForgot, count.SharedBack}, forgets: true, short: true,
+			happen: func(_ *testing.T, srv *server, _ rueidis.Client) { srv.kill() },
+			mend:   func(t *testing.T, srv *server, _ rueidis.Client) { srv.run(t) }},
+		{name: "stopped", events: lost, short: true,
+			happen: func(t *testing.T, srv *server, _ rueidis.Client) { toServer(t, srv, syscall.SIGSTOP) },
+			mend:   func(t *testing.T, srv *server, _ rueidis.Client) { toServer(t, srv, syscall.SIGCONT) }},
+		{name: "paused", events: lost,
+			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CLIENT", "PAUSE", "3000", "ALL") },
+			mend:   func(*testing.T, *server, rueidis.Client) {}},
+		{name: "read-only", events: lost,
+			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "REPLICAOF", "127.0.0.1", "1") },
+			mend:   func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "REPLICAOF", "NO", "ONE") }},
+		{name: "no right", events: lost,
+			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "ACL", "SETUSER", "default", "-eval", "-evalsha") },
+			mend:   func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "ACL", "SETUSER", "default", "+@all") }},
+		{name: "another password", events: lost,
+			happen: func(t *testing.T, _ *server, c rueidis.Client) {
+				do(t, c, "CONFIG", "SET", "requirepass", "s3cret")
+				do(t, c, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			},
+			mend: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CONFIG", "SET", "requirepass", "") }},
+		{name: "no memory", events: lost,
+			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CONFIG", "SET", "maxmemory", "1") },
+			mend:   func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CONFIG", "SET", "maxmemory", "0") }},
+		{name: "flushed", events: []count.Event{count.SharedForgot}, forgets: true,
+			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "FLUSHALL") },
+			mend:   func(*testing.T, *server, rueidis.Client) {}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() && !c.short {
+				t.Skip("one of many")
+			}
+			srv, at := onSocket(t)
+			all, admin := three(t, at, 500*time.Millisecond), dial(t, at)
+			const burst = 60
+			ends := time.Now().Add(time.Hour)
+			asks := []count.Ask{hourly("a", burst, 1), {Key: count.Key("b"), Quota: count.Quota{Burst: burst, Ends: ends}, Cost: 1}, hourly("c", burst, 1)}
+			for i, n := range flood(t, all, asks) {
+				if n != burst {
+					t.Errorf("key %d: %d before, want exactly %d", i, n, burst)
+				}
+			}
+			asks = append(asks, hourly("fresh", burst, 1))
+			c.happen(t, srv, admin)
+			most := int64(0)
+			if c.forgets {
+				most = burst
+			}
+			meanwhile := flood(t, all, asks)
+			for i, n := range meanwhile[:3] {
+				// The flood is not quite even over the replicas.
+				if n > most+burst/3 {
+					t.Errorf("key %d: %d more while it lasts, want at most %d", i, n, most+burst/3)
+				}
+			}
+			if n := meanwhile[3]; n < burst || n > 2*burst {
+				t.Errorf("a fresh key: %d while it lasts, want from %d to twice that", n, burst)
+			}
+			c.mend(t, srv, admin)
+			for _, r := range all {
+				eventually(t, "it recovers", func() bool { return r.Shared() && len(r.events()) >= len(c.events) })
+			}
+			after := flood(t, all, append(asks, hourly("fresher", burst, 1)))
+			for i, n := range after[:4] {
+				if total := n + meanwhile[i]; total > most+2*burst {
+					t.Errorf("key %d: %d more in all, want at most %d", i, total, most+2*burst)
+				}
+			}
+			for i, r := range all {
+				if e := r.events(); !slices.Equal(e, c.events) {
+					t.Errorf("replica %d was told %v, want %v", i, e, c.events)
+				}
+			}
+			t.Logf("meanwhile %v, afterwards %v", meanwhile, after)
+		})
+	}
+}
+
+func toServer(t *testing.T, srv *server, sig syscall.Signal) {
+	t.Helper()
+	if err := srv.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A server that throws keys away has forgotten.
+func TestEvictionIsNoticed(t *testing.T) {
+	_, at := onSocket(t)
+	all, admin := three(t, at, 0), dial(t, at)
+	for _, r := range all {
+		eventually(t, "it is watched", r.Shared)
+	}
+	time.Sleep(500 * time.Millisecond) // until each has looked once
+	do(t, admin, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	do(t, admin, "CONFIG", "SET", "maxmemory", "4000000")
+	for i := range 40 {
+		_ = admin.Do(t.Context(), admin.B().Set().Key("x"+strconv.Itoa(i)).Value(string(make([]byte, 1<<18))).Build()).Error()
+	}
+	for _, r := range all {
+		eventually(t, "it is told", func() bool { return slices.Contains(r.events(), count.SharedForgot) })
+	}
+}
+
+// What a flood costs while the server hangs: nobody waits but those who found
+// out.
+func TestHangingServerHoldsNobody(t *testing.T) {
+	srv, at := onSocket(t)
+	l := limits(t, at)
+	f := count.NewFallback(count.FallbackConfig{}, l, count.NewMemory(count.MemoryConfig{Keys: 1024}), func() int { return 3 }, func(count.Notice) {})
+	defer f.Close()
+	takes(t, f, hourly("a", 3, 1))
+	toServer(t, srv, syscall.SIGSTOP)
+	defer toServer(t, srv, syscall.SIGCONT)
+	began := time.Now()
+	for range 1000 {
+		takes(t, f, hourly("b", 3, 1))
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("a thousand requests took %v", took)
+	}
+}
+
+var _ count.Prober = (*redis.Limits)(nil)
