@@ -30,7 +30,7 @@ const TriesRights = "~" + triesPrefix + "* +evalsha +eval +time +get +set +del +
 
 // LinkRights are what every ACL user needs to hold a connection; for a cluster
 // or Sentinels as well.
-const LinkRights = "+ping +hello +auth +select +role +client +cluster|slots +cluster|shards"
+const LinkRights = "+ping +hello +auth +select +role +client|setname +cluster|slots +cluster|shards"
 
 const (
 	// triesWithin is how long counting may take. A log-in that Redis cannot
