@@ -19,14 +19,19 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/access"
+	"github.com/merlon-dev/merlon/ban"
 	"github.com/merlon-dev/merlon/certs"
+	"github.com/merlon-dev/merlon/challenge"
 	"github.com/merlon-dev/merlon/csrf"
+	"github.com/merlon-dev/merlon/decoy"
 	"github.com/merlon-dev/merlon/headers"
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
 	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/stuffing"
+	"github.com/merlon-dev/merlon/throttle"
 	"github.com/merlon-dev/merlon/upstream"
 	"github.com/merlon-dev/merlon/waf"
 )
@@ -76,6 +81,17 @@ type File struct {
 	// process counts for itself, and sessions are where accounts are.
 	// Example: env:MERLON_REDIS
 	Redis secrets.Ref `yaml:"redis,omitempty"`
+	// Geo are databases in MaxMind's format (.mmdb) that say in which country
+	// and network an address is registered, for limits by country or asn. Of
+	// what two know, the first counts. Default: none. Example:
+	//
+	//	geo: [/var/lib/merlon/country.mmdb, /var/lib/merlon/asn.mmdb]
+	Geo []string `yaml:"geo,omitempty"`
+	// Class names classes of expensive work, of which only so much is done at
+	// once; routes say by throttle.class that they belong to one. Example:
+	//
+	//	class: {db-report: {at_once: 4, queue: 20, wait: 5s}}
+	Class map[string]throttle.ClassConfig `yaml:"class,omitempty"`
 	// Guards hold for every site that does not say otherwise.
 	Guards `yaml:",inline"`
 	// Sites are the hosts that Merlon answers for; anything else is 421.
@@ -126,10 +142,20 @@ type Guards struct {
 	Off []string `yaml:"off,omitempty"`
 	// Address says which client addresses may come in.
 	Address *origin.Config `yaml:"address,omitempty"`
-	// Limit bounds how much one client may ask for.
+	// Decoy refuses paths that nobody has a reason to ask for.
+	Decoy *decoy.Config `yaml:"decoy,omitempty"`
+	// Ban shuts out for a while who goes on attacking.
+	Ban *ban.Config `yaml:"ban,omitempty"`
+	// Limit bounds how much a client, a user, a key or whatever else requests
+	// are told apart by may ask for.
 	Limit *limit.Config `yaml:"limit,omitempty"`
+	// Challenge has browsers do a little work while the site is flooded, or
+	// always.
+	Challenge *challenge.Config `yaml:"challenge,omitempty"`
 	// WAF looks for attacks with the OWASP Core Rule Set.
 	WAF *waf.Config `yaml:"waf,omitempty"`
+	// BackendLogin protects a log-in that the backend owns from guessers.
+	BackendLogin *stuffing.Config `yaml:"backend_login,omitempty"`
 	// CSRF refuses state-changing requests that other sites' pages send.
 	CSRF *csrf.Config `yaml:"csrf,omitempty"`
 	// Require says who may come in. It needs people who can sign in, and so turns
@@ -137,6 +163,8 @@ type Guards struct {
 	//
 	//	require: {role: member}
 	Require *access.Config `yaml:"require,omitempty"`
+	// Throttle bounds expensive work, and how fast bodies go.
+	Throttle *throttle.Config `yaml:"throttle,omitempty"`
 	// Headers says what browsers are told with each answer.
 	Headers *headers.Config `yaml:"headers,omitempty"`
 
