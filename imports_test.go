@@ -15,7 +15,8 @@ import (
 // a build pass.
 var layers = []string{
 	".",
-	"secrets ledger merlontest identity/account count geo internal/field identity/attempts",
+	"secrets ledger merlontest identity/account count geo internal/field",
+	"identity/attempts",
 	"record certs upstream headers mask origin decoy ban limit challenge waf stuffing csrf access throttle payload schema egress sandbox sqlguard seal backup identity/*",
 	"identity",
 	"audit prove",
