@@ -150,6 +150,20 @@ func TestBandwidthHonoursTheContext(t *testing.T) {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		g.Done(r, merlon.Outcome{})
+		for range 100 { // what they would have had is there for others
+			r := by("a")
+			ctx, leave := context.WithCancel(t.Context())
+			r.Request = r.Request.WithContext(ctx)
+			leave()
+			g.Check(r)
+			res := &http.Response{StatusCode: 200, Body: io.NopCloser(bytes.NewReader(make([]byte, 1<<20)))}
+			g.CheckResponse(r, res)
+			_, _ = io.Copy(io.Discard, res.Body)
+			g.Done(r, merlon.Outcome{})
+		}
+		if took := download(t, g, "192.0.2.1", 4<<10); took > 6*time.Second {
+			t.Errorf("4 KiB at 1 KiB/s took %s", took)
+		}
 	})
 }
 

@@ -53,7 +53,8 @@ type ShedConfig struct {
 	// Latency is how long nine of ten requests may take from when they were
 	// whole until the answer begins. While more take longer, or are answered by
 	// 502, 503 or 504, fewer are let through at a time, at least one; the others
-	// are told 503. From 1ms to 1h. Default: none, nothing is shed. Example:
+	// are told 503. It is not for routes that answer late on purpose, such as
+	// long polling. From 1ms to 1h. Default: none, nothing is shed. Example:
 	//
 	//	latency: 800ms
 	Latency time.Duration `yaml:"latency,omitempty"`

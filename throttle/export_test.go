@@ -28,3 +28,10 @@ func Kept(g *Guard) int {
 	defer g.class.mu.Unlock()
 	return len(g.class.shares) + len(g.class.lengths) + g.class.longest
 }
+
+// Unanswered returns how many requests g takes to be at the backend.
+func Unanswered(g *Guard) int {
+	g.shed.mu.Lock()
+	defer g.shed.mu.Unlock()
+	return g.shed.n
+}

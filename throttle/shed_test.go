@@ -260,3 +260,26 @@ func TestShedLate(t *testing.T) {
 		}
 	})
 }
+
+// An answer that comes before the end of the body leaves no place behind when
+// the rest of it is read, nor does a request that was refused or has ended.
+func TestShedAnsweredEarly(t *testing.T) {
+	g := shedding(t, 800*time.Millisecond)
+	gate := merlon.NewGate(g)
+	r := merlon.NewRequest(httptest.NewRequest("POST", "/", strings.NewReader("a=1")))
+	gate.Check(r)
+	gate.CheckResponse(r, &http.Response{StatusCode: 413, Body: http.NoBody})
+	gate.Done(r, merlon.Outcome{Status: 413, Upstream: true})
+	if _, err := io.ReadAll(r.Body); err != nil {
+		t.Error(err)
+	}
+	full := guard(t, throttle.Config{Class: "work", Shed: throttle.ShedConfig{Latency: time.Second}},
+		classes(t, map[string]throttle.ClassConfig{"work": {AtOnce: 1, Queue: -1}}), throttle.NewPool(nil))
+	full.Check(by("a"))
+	refused := by("b")
+	unavailable(t, full.Check(refused), throttle.ClassFull)
+	full.Done(refused, merlon.Outcome{Status: 503})
+	if n, m := throttle.Unanswered(g), throttle.Unanswered(full); n != 0 || m != 1 {
+		t.Errorf("%d and %d are under way, want 0 and 1", n, m)
+	}
+}

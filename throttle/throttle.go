@@ -6,7 +6,9 @@
 // It sees requests and answers, not the work itself: a backend that goes on
 // after its request was cancelled works beyond the bound. A WebSocket or an
 // event stream holds its place until it ends, and so does an upload that is
-// longer than 16 KiB while the client sends it; only timeout bounds them.
+// longer than 16 KiB while the client sends it; only timeout bounds them. A
+// guard whose refusals are not obeyed still lets requests wait for their turn,
+// and bodies for theirs.
 package throttle
 
 import (
@@ -126,7 +128,6 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		case enteredLate:
 			reason = Queued
 		default:
-			g.drop(t)
 			return g.refuse(r, how, again)
 		}
 		t.class = g.class
@@ -211,13 +212,6 @@ func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	}
 	if t.client != nil {
 		g.shape.leave(t.client)
-	}
-}
-
-// drop gives back what a refused request has reserved.
-func (g *Guard) drop(t *ticket) {
-	if g.shed != nil {
-		g.shed.end(&t.probe, time.Time{}, unknown)
 	}
 }
 
