@@ -13,19 +13,17 @@ import (
 	"github.com/merlon-dev/merlon"
 )
 
-// What [Allow.Kind] can be.
+// What [Allow.Kind] can be, beside the names of shapes.
 const (
 	kindCrawlers   = "crawlers"
-	kindGit        = "git"
-	kindPackages   = "packages"
-	kindFeeds      = "feeds"
-	kindWellKnown  = "well-known"
 	kindNoDefaults = "no-defaults"
 )
 
-var kinds = []string{kindCrawlers, kindGit, kindPackages, kindFeeds, kindWellKnown, kindNoDefaults}
+var shapes = map[string]func(*merlon.Request) bool{
+	"git": isGit, "packages": isPackage, "feeds": isFeed, "well-known": isWellKnown,
+}
 
-var defaults = []Allow{{Kind: kindGit}, {Kind: kindPackages}, {Kind: kindWellKnown}, {Kind: kindCrawlers}}
+var defaults = []Allow{{Kind: "git"}, {Kind: "packages"}, {Kind: "well-known"}, {Kind: kindCrawlers}}
 
 const maxRules = 1000
 
@@ -79,20 +77,14 @@ func newRule(w Allow) (r rule, errs []error) {
 	case "":
 	case kindCrawlers:
 		r.vendors = vendorNames()
-	case kindGit:
-		r.shape = isGit
-	case kindPackages:
-		r.shape = isPackage
-	case kindFeeds:
-		r.shape = isFeed
-	case kindWellKnown:
-		r.shape = isWellKnown
 	case kindNoDefaults:
 		if w.Path != "" || len(w.From) > 0 || len(w.Crawlers) > 0 {
 			bad("kind", w.Kind, "must stand alone")
 		}
 	default:
-		bad("kind", w.Kind, "must be one of "+strings.Join(kinds, ", ")+", or path, from or crawlers must be set instead")
+		if r.shape = shapes[w.Kind]; r.shape == nil {
+			bad("kind", w.Kind, "must be one of crawlers, git, packages, feeds, well-known, no-defaults, or path, from or crawlers must be set instead")
+		}
 	}
 	if w.Kind == "" && w.Path == "" && len(w.From) == 0 && len(w.Crawlers) == 0 {
 		bad("", "", "must say who is meant, such as git or {path: /webhooks/**}")
@@ -166,15 +158,8 @@ func (a *rules) match(r *merlon.Request) (ok bool, odd string) {
 			return true, ""
 		}
 	}
-	if len(a.crawlers) == 0 || !r.Client.IsValid() {
-		return false, ""
-	}
-	agents := r.Header["User-Agent"]
-	if len(agents) != 1 {
-		return false, ""
-	}
-	v := vendorOf(agents[0])
-	if v == nil {
+	v := vendorOf(one(r, "User-Agent"))
+	if v == nil || !r.Client.IsValid() {
 		return false, ""
 	}
 	for i := range a.crawlers {

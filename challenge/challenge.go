@@ -181,11 +181,11 @@ func New(c Config, env Env) (*Guard, error) {
 	if c.When == "" {
 		c.When = OnLoad
 	}
-	calm := between(&errs, "calm", c.Calm, defaultCalm, minCalm, maxCalm)
+	calm := within(&errs, "calm", c.Calm, defaultCalm, minCalm, maxCalm, "10s to 24h")
 	g := &Guard{when: c.When, load: env.Load, tries: env.Tries, ask: demand{
 		bits: c.Bits,
-		wait: between(&errs, "wait", c.Wait, defaultWait, minWait, maxWait),
-		pass: between(&errs, "pass", c.Pass, defaultPass, minPass, maxPass),
+		wait: within(&errs, "wait", c.Wait, defaultWait, minWait, maxWait, "5s to 2m"),
+		pass: within(&errs, "pass", c.Pass, defaultPass, minPass, maxPass, "1m to 168h"),
 	}}
 	if c.Bits == 0 {
 		g.ask.bits = defaultBits
@@ -225,18 +225,15 @@ func (g *Guard) Middleware(next http.Handler) http.Handler { return merlon.Middl
 // Check counts r, and decides whether it may go on without a pass.
 func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	g.load.ask(r.Received)
-	if g.tries != nil && r.Identity == nil {
-		return g.judge(r, func() bool { return g.tries(r) })
-	}
-	return g.judge(r, nil)
+	return g.judge(r, g.tries)
 }
 
 // Done counts how the backend has answered.
 func (g *Guard) Done(_ *merlon.Request, o merlon.Outcome) { g.load.answer(o) }
 
-// judge decides about r; first reports whether its proof of identity is to be
-// looked at first.
-func (g *Guard) judge(r *merlon.Request, first func() bool) merlon.Decision {
+// judge decides about r; first, unless nil, reports whether it brings a proof of
+// identity, which is then to be looked at first.
+func (g *Guard) judge(r *merlon.Request, first func(*merlon.Request) bool) merlon.Decision {
 	if g.when == Never || ours(r.Path) {
 		return merlon.Pass(NotAsked)
 	}
@@ -251,7 +248,7 @@ func (g *Guard) judge(r *merlon.Request, first func() bool) merlon.Decision {
 	if why == "" {
 		return merlon.Pass(HasPassed)
 	}
-	if first != nil && first() {
+	if first != nil && first(r) {
 		return merlon.Pass(IdentityFirst)
 	}
 	ok, fake := g.allow.match(r)
@@ -301,14 +298,14 @@ func (g *Guard) Page(to string) string { return withReturn(g.page, to) }
 
 // challenge says what is to be done. A form's Location is for the gateway,
 // which keeps the form.
-func (g *Guard) challenge(r *merlon.Request, over *exceeded, why, fake string) merlon.Decision {
+func (g *Guard) challenge(r *merlon.Request, over *merlon.Finding, why, fake string) merlon.Decision {
 	d := merlon.Decision{
 		Effect: merlon.Challenge, Status: g.status, Reason: WorkRequired, Problem: abnormalUsage,
 		Header: http.Header{"Cache-Control": {"no-store"}},
 	}
 	if g.when == OnLoad {
 		d.Reason = FloodWorkRequired
-		d.Findings = append(d.Findings, over.finding)
+		d.Findings = append(d.Findings, *over)
 	}
 	if why != noPass {
 		d.Findings = append(d.Findings, merlon.Finding{Part: "cookie " + Cookie, Message: why})

@@ -24,11 +24,9 @@ const whenRule = "must be always, load or never"
 
 // UnmarshalText reads always, load or never.
 func (w *When) UnmarshalText(b []byte) error {
-	v := When(b)
-	if rule := v.broken(); rule != "" || v == "" {
+	if *w = When(b); *w == "" || w.broken() != "" {
 		return errors.New(whenRule)
 	}
-	*w = v
 	return nil
 }
 
@@ -161,27 +159,15 @@ func (o Over) withDefaults() (Over, []error) {
 	return o, errs
 }
 
-// between returns d, or what stands for zero, and tells if it is out of range.
-func between(errs *[]error, setting string, d, zero, least, most time.Duration) time.Duration {
+// within returns d, or what stands for zero, and tells if it is out of range.
+func within(errs *[]error, setting string, d, zero, least, most time.Duration, text string) time.Duration {
 	if d == 0 {
 		return zero
 	}
 	if d < least || d > most {
-		*errs = append(*errs, merlon.BadSetting(setting, d.String(), fmt.Sprintf("must be from %s to %s", short(least), short(most))))
+		*errs = append(*errs, merlon.BadSetting(setting, d.String(), "must be from "+text))
 	}
 	return d
-}
-
-// short writes a duration without its zero parts.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = s[:len(s)-2]
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = s[:len(s)-2]
-	}
-	return s
 }
 
 // An Allow is one rule of who need not prove anything: a word alone stands for

@@ -122,16 +122,12 @@ func (c *Crawlers) confirm(ctx context.Context, v *vendor, a netip.Addr, now tim
 		c.mu.Unlock()
 		return true
 	}
-	if c.no.has(key, now) || c.waiting >= waitingMost {
+	f := c.flights[key]
+	if c.no.has(key, now) || c.waiting >= waitingMost || f == nil && len(c.flights) >= waitingMost {
 		c.mu.Unlock()
 		return false
 	}
-	f := c.flights[key]
 	if f == nil {
-		if len(c.flights) >= waitingMost {
-			c.mu.Unlock()
-			return false
-		}
 		f = &flight{done: make(chan struct{})}
 		c.flights[key] = f
 		go c.lookUp(f, key, v, a, now)
@@ -187,17 +183,13 @@ func (c *Crawlers) ask(ctx context.Context, v *vendor, a netip.Addr) (bool, erro
 	if err != nil && len(names) == 0 {
 		return false, unanswered(err)
 	}
-	network := "ip6"
-	if a.Is4() {
-		network = "ip4"
-	}
 	var failed error
 	for _, name := range names[:min(len(names), namesMost)] {
 		if !v.has(name) {
 			continue
 		}
 		// With a dot at its end it is looked up as it stands.
-		found, err := c.names.LookupNetIP(ctx, network, strings.TrimSuffix(name, ".")+".")
+		found, err := c.names.LookupNetIP(ctx, "ip", strings.TrimSuffix(name, ".")+".")
 		if err != nil {
 			failed = unanswered(err)
 			continue

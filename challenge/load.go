@@ -40,13 +40,10 @@ type budgetKey struct {
 // exceeded.
 type budget struct {
 	key   budgetKey
-	on    atomic.Pointer[exceeded] // nil: off
-	above int                      // windows in a row; the Load's lock
+	on    atomic.Pointer[merlon.Finding] // by what it was exceeded last; nil: off
+	above int                            // windows in a row; the Load's lock
 	below int
 }
-
-// exceeded says by what a budget was exceeded last.
-type exceeded struct{ finding merlon.Finding }
 
 // NewLoad returns a Load for one site.
 func NewLoad() *Load { return &Load{budgets: map[budgetKey]weak.Pointer[budget]{}} }
@@ -75,12 +72,11 @@ func (l *Load) ask(now time.Time) {
 
 // answer counts how the backend served a request.
 func (l *Load) answer(o merlon.Outcome) {
-	if !o.Upstream {
-		return
-	}
-	l.served.Add(1)
-	if o.Status >= 500 {
-		l.failed.Add(1)
+	if o.Upstream {
+		l.served.Add(1)
+		if o.Status >= 500 {
+			l.failed.Add(1)
+		}
 	}
 }
 
@@ -105,7 +101,8 @@ func (l *Load) roll(n int64) {
 		}
 		b.closed(asked, served, failed)
 		if n-last > 1 {
-			b.idle(n - last - 1)
+			b.above = 0 // nobody asked for anything in between
+			b.rest(n - last - 1)
 		}
 	}
 }
@@ -129,7 +126,7 @@ func (b *budget) closed(asked, served, failed int64) {
 	case worst > 1:
 		b.above, b.below = b.above+1, 0
 		if b.above >= onAfter || b.on.Load() != nil {
-			b.on.Store(&exceeded{by})
+			b.on.Store(&by)
 		}
 	case worst < offBelow:
 		b.above = 0
@@ -139,12 +136,7 @@ func (b *budget) closed(asked, served, failed int64) {
 	}
 }
 
-// idle takes n windows in which nobody asked for anything.
-func (b *budget) idle(n int64) {
-	b.above = 0
-	b.rest(n)
-}
-
+// rest takes n windows that were calm.
 func (b *budget) rest(n int64) {
 	if b.on.Load() == nil {
 		return

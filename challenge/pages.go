@@ -71,6 +71,12 @@ var pageFile string
 //go:embed static
 var staticFiles embed.FS
 
+var files = [...]struct{ word, name, media string }{
+	{"CSS", "challenge.css", "text/css; charset=utf-8"},
+	{"JS", "challenge.js", "text/javascript; charset=utf-8"},
+	{"Worker", "worker.js", "text/javascript; charset=utf-8"},
+}
+
 // An asset is a file that browsers may keep for ever: its name changes with it.
 type asset struct {
 	path, media string
@@ -86,7 +92,7 @@ type Pages struct {
 	count          count.Store
 	brand          string
 	texts          *texts
-	css, js, work  *asset
+	assets         [len(files)]asset
 }
 
 // NewPages returns Pages.
@@ -98,31 +104,19 @@ func NewPages(env PagesEnv) (*Pages, error) {
 		tokens: newSealer(env.Key, tokenPurpose), passes: newSealer(env.Key, passPurpose),
 		count: env.Count, brand: env.Brand,
 	}
-	var errs [4]error
-	p.texts, errs[0] = loadTexts()
-	p.css, errs[1] = loadAsset("challenge.css", "text/css; charset=utf-8")
-	p.js, errs[2] = loadAsset("challenge.js", "text/javascript; charset=utf-8")
-	p.work, errs[3] = loadAsset("worker.js", "text/javascript; charset=utf-8")
-	if err := errors.Join(errs[:]...); err != nil {
-		return nil, err
-	}
-	for i := range p.texts.all {
-		err := p.texts.all[i].newPage(pageFile, map[string]string{"CSS": p.css.path, "JS": p.js.path, "Worker": p.work.path})
+	paths := map[string]string{}
+	for i, f := range files {
+		b, err := staticFiles.ReadFile("static/" + f.name)
 		if err != nil {
 			return nil, err
 		}
+		sum, ext := sha256.Sum256(b), path.Ext(f.name)
+		p.assets[i] = asset{Prefix + "/" + strings.TrimSuffix(f.name, ext) + "." + hex.EncodeToString(sum[:8]) + ext, f.media, b}
+		paths[f.word] = p.assets[i].path
 	}
-	return p, nil
-}
-
-func loadAsset(name, media string) (*asset, error) {
-	b, err := staticFiles.ReadFile("static/" + name)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(b)
-	ext := path.Ext(name)
-	return &asset{Prefix + "/" + strings.TrimSuffix(name, ext) + "." + hex.EncodeToString(sum[:8]) + ext, media, b}, nil
+	var err error
+	p.texts, err = loadTexts(pageFile, paths)
+	return p, err
 }
 
 // A visit is one request for a page.
@@ -166,34 +160,26 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 
 const maxForm = 8 << 10 // a path to return to has 2 KiB at most, which is three times that when escaped
 
-var errForm = errors.New("not a form of ours")
-
-// form returns what a page of ours has sent.
-func (v *visit) form() (url.Values, error) {
-	media, _, err := mime.ParseMediaType(v.Header.Get("Content-Type"))
-	if err != nil || media != "application/x-www-form-urlencoded" {
-		return nil, errForm
-	}
-	body, whole, err := v.Peek(maxForm)
-	if err != nil || !whole {
-		return nil, errForm
-	}
-	f, err := url.ParseQuery(string(body))
-	if err != nil {
-		return nil, errForm
+// form returns what a page of ours has sent; nil if that was something else.
+func (v *visit) form() url.Values {
+	media, _, merr := mime.ParseMediaType(v.Header.Get("Content-Type"))
+	body, whole, berr := v.Peek(maxForm)
+	f, ferr := url.ParseQuery(string(body))
+	if errors.Join(merr, berr, ferr) != nil || !whole || media != "application/x-www-form-urlencoded" {
+		return nil
 	}
 	for _, values := range f {
 		if len(values) > 1 {
-			return nil, errForm
+			return nil
 		}
 	}
-	return f, nil
+	return f
 }
 
 // answered takes the work that a browser has done.
 func (v *visit) answered() {
-	f, err := v.form()
-	if err != nil {
+	f := v.form()
+	if f == nil {
 		v.show(page{status: http.StatusBadRequest, fail: "fail.form", stuck: true})
 		return
 	}
@@ -300,7 +286,7 @@ func (v *visit) done() {
 type page struct {
 	status int    // 200 if 0
 	fail   string // what went wrong
-	arg    any    // in it
+	arg    int    // in it
 	stuck  bool   // nothing goes on by itself
 	auto   bool   // the work begins by itself
 	next   string // where to go at once; empty: first the work
@@ -336,11 +322,11 @@ func (v *visit) view(pg page) view {
 	}
 	switch {
 	case pg.stuck:
-		d.Title = v.text.get("stuck.title")
+		d.Title = v.text.get("stuck.title", 0)
 	case pg.next != "":
-		d.Title = v.text.get("done.title")
+		d.Title = v.text.get("done.title", 0)
 	default:
-		d.Title = v.text.get("title")
+		d.Title = v.text.get("title", 0)
 	}
 	if pg.stuck || pg.next != "" {
 		return d
@@ -395,7 +381,7 @@ func secure(h http.Header) {
 
 // asset serves a file of the page.
 func (v *visit) asset() {
-	for _, a := range [...]*asset{v.p.css, v.p.js, v.p.work} {
+	for _, a := range v.p.assets {
 		if a.path != v.URL.Path {
 			continue
 		}

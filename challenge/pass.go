@@ -148,13 +148,8 @@ const maxNonce = 16 // digits; 2^53, the last whole number that scripts count to
 // solves reports whether nonce is work enough for a token: SHA-256 of the
 // token's text and the nonce in decimal begins with so many zero bits.
 func solves(token, nonce string, want int) bool {
-	if len(nonce) == 0 || len(nonce) > maxNonce {
+	if nonce == "" || len(nonce) > maxNonce || strings.Trim(nonce, "0123456789") != "" {
 		return false
-	}
-	for i := range len(nonce) {
-		if nonce[i] < '0' || nonce[i] > '9' {
-			return false
-		}
 	}
 	var b [textSize + maxNonce]byte
 	n := copy(b[:], token)

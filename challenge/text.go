@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"html"
 	"html/template"
+	"maps"
+	"strconv"
 	"strings"
 	plain "text/template"
 
@@ -34,10 +36,8 @@ func (c *catalogue) newPage(source string, fixed map[string]string) error {
 	if err != nil {
 		return err
 	}
-	words := map[string]string{"Lang": c.tag.String()}
-	for k, v := range fixed {
-		words[k] = v
-	}
+	words := maps.Clone(fixed)
+	words["Lang"] = c.tag.String()
 	for k, v := range c.texts {
 		words[k] = strings.ReplaceAll(html.EscapeString(v), "{0}", "{{.Rest}}")
 	}
@@ -49,7 +49,7 @@ func (c *catalogue) newPage(source string, fixed map[string]string) error {
 	return err
 }
 
-func loadTexts() (*texts, error) {
+func loadTexts(page string, fixed map[string]string) (*texts, error) {
 	t := &texts{}
 	var tags []language.Tag
 	for _, tag := range [...]language.Tag{language.English, language.German} {
@@ -60,6 +60,9 @@ func loadTexts() (*texts, error) {
 		c := catalogue{tag: tag}
 		if err := json.Unmarshal(b, &c.texts); err != nil {
 			return nil, fmt.Errorf("text/%s.json: %w", tag, err)
+		}
+		if err := c.newPage(page, fixed); err != nil {
+			return nil, err
 		}
 		t.all, tags = append(t.all, c), append(tags, tag)
 	}
@@ -83,10 +86,6 @@ func (t *texts) choose(accept string) catalogue {
 }
 
 // get returns a text with {0} filled in.
-func (c catalogue) get(key string, args ...any) string {
-	s := c.texts[key]
-	for i, a := range args {
-		s = strings.ReplaceAll(s, fmt.Sprintf("{%d}", i), fmt.Sprint(a))
-	}
-	return s
+func (c catalogue) get(key string, arg int) string {
+	return strings.ReplaceAll(c.texts[key], "{0}", strconv.Itoa(arg))
 }
