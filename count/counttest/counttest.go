@@ -376,12 +376,15 @@ func testKeys(b *bench) {
 	}
 }
 
-// at64 calls f from 64 goroutines, n times in each.
-func at64(n int, f func(g int)) {
+// at64 calls f from 64 goroutines, n times in each, until the test has failed.
+func (b *bench) at64(n int, f func(g int)) {
 	var wg sync.WaitGroup
 	for g := range 64 {
 		wg.Go(func() {
 			for range n {
+				if b.Failed() {
+					return
+				}
 				f(g)
 			}
 		})
@@ -393,7 +396,7 @@ func testParallel(b *bench) {
 	b.kinds(func(kind string, ask func(string, int64, int64) count.Ask) {
 		var took [7]atomic.Int64
 		names := []string{"a", "b", "c", "d", "e", "f", "g"}
-		at64(40, func(g int) {
+		b.at64(40, func(g int) {
 			res := make([]count.Result, 1)
 			if err := b.Take(b.Context(), []count.Ask{ask(names[g%7], 100, 1)}, res, b.Now()); err != nil {
 				b.Error(err)
@@ -414,7 +417,7 @@ func testParallel(b *bench) {
 func testParallelAll(b *bench) {
 	b.kinds(func(kind string, ask func(string, int64, int64) count.Ask) {
 		var took atomic.Int64
-		at64(10, func(g int) {
+		b.at64(10, func(g int) {
 			res, asks := make([]count.Result, 2), []count.Ask{ask("large", 700, 1), ask("small", 50, 1)}
 			if g%2 == 0 {
 				asks[0], asks[1] = asks[1], asks[0]
@@ -436,7 +439,7 @@ func testParallelRate(b *bench) {
 	k, q := b.key(), count.Quota{Every: time.Millisecond, Burst: 50}
 	var took atomic.Int64
 	start, began := b.Now(), time.Now()
-	at64(40, func(g int) {
+	b.at64(40, func(g int) {
 		if g == 0 {
 			b.Pass(time.Millisecond)
 		}
@@ -516,10 +519,11 @@ func testHoldAll(b *bench) {
 
 func testParallelHold(b *bench) {
 	var inside, took atomic.Int64
-	at64(20, func(int) {
+	b.at64(20, func(int) {
 		full, release, err := b.Hold(b.Context(), []count.Place{{Key: b.key("a"), Most: 5}})
 		if err != nil {
 			b.Error(err)
+			return
 		}
 		if full >= 0 {
 			return

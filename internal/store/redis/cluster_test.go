@@ -26,11 +26,13 @@ func clusterOfSix(t *testing.T) (servers []*server, at string) {
 		args = append(args, "127.0.0.1:"+port)
 	}
 	nodes := args[2:]
+	var clients []rueidis.Client
 	for _, node := range nodes {
 		eventually(t, node+" answers", func() bool {
 			c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{node}, ForceSingleClient: true, DisableCache: true})
 			if err == nil {
-				c.Close()
+				t.Cleanup(c.Close)
+				clients = append(clients, c)
 			}
 			return err == nil
 		})
@@ -40,16 +42,16 @@ func clusterOfSix(t *testing.T) (servers []*server, at string) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	at = "redis://" + nodes[0] + "?addr=" + nodes[1] + "&addr=" + nodes[2]
-	c := dial(t, at)
-	eventually(t, "all replicas are there", func() bool {
-		n := 0
-		for _, node := range c.Nodes() {
-			info, err := node.Do(t.Context(), node.B().Info().Section("replication").Build()).ToString()
-			if err == nil {
-				n += strings.Count(info, "state=online")
+	eventually(t, "all nodes are ready", func() bool {
+		ready := 0
+		for _, c := range clients {
+			state, err := c.Do(t.Context(), c.B().ClusterInfo().Build()).ToString()
+			info, err2 := c.Do(t.Context(), c.B().Info().Section("replication").Build()).ToString()
+			if err == nil && err2 == nil && has(state, "cluster_state:ok") && (has(info, "state=online") || has(info, "master_link_status:up")) {
+				ready++
 			}
 		}
-		return n == 3
+		return ready == len(nodes)
 	})
 	return servers, at
 }
