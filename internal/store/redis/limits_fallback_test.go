@@ -102,8 +102,10 @@ func TestFallbackWhateverHappens(t *testing.T) {
 			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "REPLICAOF", "127.0.0.1", "1") },
 			mend:   func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "REPLICAOF", "NO", "ONE") }},
 		{name: "no right", events: lost,
-			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "ACL", "SETUSER", "default", "-eval", "-evalsha") },
-			mend:   func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "ACL", "SETUSER", "default", "+@all") }},
+			happen: func(t *testing.T, _ *server, c rueidis.Client) {
+				do(t, c, "ACL", "SETUSER", "default", "-eval", "-evalsha")
+			},
+			mend: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "ACL", "SETUSER", "default", "+@all") }},
 		{name: "another password", events: lost,
 			happen: func(t *testing.T, _ *server, c rueidis.Client) {
 				do(t, c, "CONFIG", "SET", "requirepass", "s3cret")
