@@ -20,8 +20,8 @@ import (
 type Config struct {
 	// Path is where the log-in is sent to: a path, or a pattern with * for
 	// anything but a slash and ** for anything; one or a list. Case, a slash at
-	// the end and parameters after ";" make no difference. Default: none, it
-	// must be set. Example:
+	// the end, an extension such as .json and parameters after ";" make no
+	// difference. Default: none, it must be set. Example:
 	//
 	//	path: /api/login
 	Path List `yaml:"path,omitempty"`

@@ -132,17 +132,21 @@ func TestStrip(t *testing.T) {
 	}
 }
 
-// FuzzDevice: no cookie but ours is known, and none makes trouble.
+// FuzzDevice: no cookie but ours is known, be it ours with one byte changed.
 func FuzzDevice(f *testing.F) {
 	w := newWorld(f, config(), stuffing.Env{})
-	owner := w.known("owner@example.com")
-	_, value, _ := strings.Cut(owner, "=")
-	f.Add(value)
-	f.Add("AQ")
-	f.Add(value[:40] + value[44:])
-	f.Fuzz(func(t *testing.T, v string) {
-		if w.guard.KnownDevice(w.request("/", stuffing.Cookie+"="+v)) && !strings.Contains(v, value) {
-			t.Errorf("%q is known", v)
+	_, value, _ := strings.Cut(w.known("owner@example.com"), "=")
+	f.Add("AQ", 3, "A")
+	f.Add("AcCuBWItkU0ySp2Ww2Ap5KhRMJUd9PvFPy7lvX9lTBCpa2BuVGRcFQk90x57RBF", 80, "")
+	f.Fuzz(func(t *testing.T, text string, at int, put string) {
+		changed := value
+		if at >= 0 && at < len(value) {
+			changed = value[:at] + put + value[at+1:]
+		}
+		for _, v := range []string{text, changed} {
+			if w.guard.KnownDevice(w.request("/", stuffing.Cookie+"=\""+v+"\"")) && v != value && !strings.Contains(v, ";") {
+				t.Errorf("%q is known", v)
+			}
 		}
 	})
 }

@@ -60,17 +60,24 @@ func (g *Guard) isLogin(r *merlon.Request) bool {
 	path := strings.ToLower(r.Path)
 	loose := loosen(path)
 	for _, p := range g.paths {
-		if p.exact && loose == p.text || !p.exact && (doublestar.MatchUnvalidated(p.text, path) || doublestar.MatchUnvalidated(p.text, loose)) {
+		if p.exact && same(p.text, loose) || !p.exact && (doublestar.MatchUnvalidated(p.text, path) || doublestar.MatchUnvalidated(p.text, loose)) {
 			return true
 		}
 	}
 	return false
 }
 
+// same also takes a path with the extension that some frameworks read as the
+// form of the answer: /login.json.
+func same(want, path string) bool {
+	rest, ok := strings.CutPrefix(path, want)
+	return ok && (rest == "" || rest[0] == '.' && !strings.Contains(rest, "/"))
+}
+
 var overrides = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
 
 func (g *Guard) loggingIn(hr *http.Request) bool {
-	if slices.Contains(g.c.Methods, hr.Method) {
+	if slices.Contains(g.c.Methods, strings.ToUpper(hr.Method)) {
 		return true
 	}
 	for _, name := range overrides {
@@ -182,12 +189,12 @@ func unreadable(message string, err error) *merlon.Decision {
 // invisible letters are a way to look like somebody else. What cannot be a name
 // may be a password typed too early, and is told by a keyed hash.
 func (g *Guard) fold(name string) string {
-	s := strings.Map(func(r rune) rune {
+	s := strings.TrimSpace(strings.Map(func(r rune) rune {
 		if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Cc) {
 			return -1
 		}
 		return r
-	}, norm.NFKD.String(strings.TrimSpace(name)))
+	}, norm.NFKD.String(strings.TrimSpace(name))))
 	if s == "" {
 		return ""
 	}

@@ -37,7 +37,8 @@ const (
 	// not counted.
 	LoginUnsure merlon.Reason = "login-unsure"
 	// LoginChallenged: too many tries failed, of this user, from this address,
-	// with this password or altogether. Who solves the challenge may go on.
+	// with this password or altogether. Who solves the challenge may go on;
+	// programs cannot, so raise free or share for a log-in that only they use.
 	LoginChallenged merlon.Reason = "login-challenged"
 	// LoginRefused: too many tries failed, and a challenge does not help or
 	// there is none. The finding says what was counted; if these are your own
