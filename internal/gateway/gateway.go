@@ -22,21 +22,24 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/access"
 	"github.com/merlon-dev/merlon/certs"
-	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/challenge"
 	"github.com/merlon-dev/merlon/csrf"
+	"github.com/merlon-dev/merlon/geo"
 	"github.com/merlon-dev/merlon/headers"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/ledger"
-	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
+	"github.com/merlon-dev/merlon/throttle"
 	"github.com/merlon-dev/merlon/upstream"
 	"github.com/merlon-dev/merlon/waf"
 )
 
 // GuardNames are the guards in the order in which a request meets them, and
 // then what judges the way out.
-var GuardNames = []string{"origin", "limit", "waf", "identity", "csrf", "access", "headers"}
+var GuardNames = []string{
+	"ban", "origin", "decoy", "limit", "challenge", "waf", "identity", "stuffing", "csrf", "access", "throttle", "headers",
+}
 
 // A Gateway is everything that is built from one configuration. It is never
 // changed: a reload builds another.
@@ -47,6 +50,7 @@ type Gateway struct {
 	sites      []*site
 	stranger   *route  // answers for hosts that no site serves
 	people     *people // nil if nobody signs in
+	challenges *challenge.Pages
 	tls        *tls.Config
 	challenged http.Handler // the gateway itself, behind ACME challenges
 	weak       []string
@@ -62,7 +66,7 @@ type Env struct {
 	Ledger  *ledger.Log      // nil while a configuration is only checked
 	Metrics *Metrics         // may be nil
 	Tracer  *Tracer          // may be nil
-	Limits  count.Store      // may be nil while a configuration is only checked
+	State   *State           // nil while a configuration is only checked
 	Tapes   *record.Recorder // nil if no traffic is recorded
 	Stores  *Stores          // nil while a configuration is only checked, and if nobody signs in
 	Room    *merlon.Room     // for bodies that guards look at; nil for no bound
@@ -89,7 +93,8 @@ type route struct {
 	index   int    // in the file
 	gate    *merlon.Gate
 	pool    *upstream.Pool
-	pages   bool            // Merlon's own, not the upstream's
+	page    http.Handler // one of Merlon's own; nil where the upstream answers
+	traffic traffic
 	access  *access.Guard   // nil if nothing is required
 	csrf    *csrf.Guard     // whose forms may be kept, also where it is off; nil if it cannot be built
 	headers *headers.Policy // nil if off
@@ -101,8 +106,8 @@ type route struct {
 // [config.File.Explain] finds their places. It opens no port and starts
 // nothing, so that to check a configuration is to build and drop it.
 func New(f *config.File, env Env) (*Gateway, error) {
-	if env.Limits == nil {
-		env.Limits = count.NewMemory(count.MemoryConfig{Keys: 1})
+	if env.State == nil {
+		env.State = rehearse()
 	}
 	return build(f, env, nil)
 }
@@ -129,6 +134,9 @@ type builder struct {
 	errs  []error
 	pools map[string]*upstream.Pool
 	wafs  []shared[waf.Config, *waf.Guard]
+
+	classes throttle.Classes
+	geo     *geo.DB // nil if there is none
 }
 
 // shared pairs a configuration with what was built from it: equal
@@ -161,11 +169,9 @@ func (b *builder) build() {
 			b.errs = append(b.errs, err)
 		}
 	}
-	if n := f.InspectMemory; n != 0 && (n < 16*merlon.MiB || n > 1024*merlon.GiB) {
-		b.errs = append(b.errs, merlon.BadSetting("inspect_memory", n.String(), "must be from 16MiB to 1024GiB"))
-	}
 	b.listeners()
 	b.people()
+	b.common()
 	if len(f.Sites) == 0 {
 		b.fail("sites", merlon.BadSetting("", "", "must name at least one site, with its host and upstream"))
 	}
@@ -288,55 +294,38 @@ func (b *builder) route(setting, upPlace, siteName, pattern string, c config.Gua
 	return r
 }
 
-// guards is the one list: the order in which a request meets them.
+// guards is the one list: the order in which a request meets them. Those that
+// judge by who is asking as well stand in it twice.
 func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Guard {
 	b.checkNames(setting+".monitor", c.Monitor)
 	b.checkNames(setting+".off", c.Off)
-	var list []merlon.Guard
+	l := &list{off: c.Off, monitor: c.Monitor, of: r}
 	add := func(section string, g merlon.Guard, err error) {
-		if err != nil {
-			b.fail(setting+"."+section, err)
-			return
-		}
-		switch {
-		case names(c.Off, g.Name()):
-			return
-		case names(c.Monitor, g.Name()):
-			r.guards = append(r.guards, g.Name()+" (monitored)")
-			list = append(list, merlon.Monitor(g))
-		default:
-			r.guards = append(r.guards, g.Name())
-			list = append(list, g)
-		}
-		if _, ok := g.(merlon.ResponseGuard); ok && (c.WAF == nil || !c.WAF.IgnoreResponses) {
-			r.plain = true
+		b.fail(setting+"."+section, err)
+		if err == nil {
+			l.add(g)
 		}
 	}
+	r.traffic = b.traffic(setting, r.site, c)
+	t := &r.traffic
+	if b.env.replay { // what came before it then, nobody knows
+		l.off = append(slices.Clone(l.off), "ban", "challenge", "stuffing", "throttle")
+	}
+	l.addEach(t.ban) // the first, to be told of what all others refuse
 	og, err := origin.New(orZero(c.Address))
 	if err == nil {
 		og = og.ForSites(b.g.siteOf)
 	}
 	add("address", og, err)
-	lg, err := limit.New(orZero(c.Limit), b.env.Limits, nil)
-	if err == nil && b.env.replay {
-		lg, err = limit.New(timeless(orZero(c.Limit)), b.env.Limits, nil)
-	}
-	add("limit", lg, err)
+	l.addEach(t.decoy, t.limit, t.challenge)
 	if !names(c.Off, "waf") { // compiling rules is the one thing that takes time
-		wc := orZero(c.WAF)
-		wc.Shadow = nil
-		wg, err := b.waf(wc)
-		if s := c.Shadow(); s != nil && err == nil && !b.env.replay {
-			sg, err := b.waf(*s)
-			b.fail(setting+".waf.shadow", err)
-			r.guards = append(r.guards, "waf (shadow)")
-			list = append(list, merlon.Shadow(sg))
-		}
-		add("waf", wg, err)
+		b.addWAF(setting, l, c)
 	}
 	if p := b.g.people; p != nil && p.guard != nil {
-		add("identity", p.guard, nil)
+		l.add(p.guard)
+		l.addKnown(t.ban, t.limit, t.challenge)
 	}
+	l.addEach(t.stuffing)
 	cg, err := csrf.New(orZero(c.CSRF))
 	add("csrf", cg, err)
 	if err == nil {
@@ -349,7 +338,73 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 			r.access = ag
 		}
 	}
-	return list
+	l.addEach(t.throttle)
+	return l.guards
+}
+
+// addWAF adds the WAF, behind its shadow if there is one.
+func (b *builder) addWAF(setting string, l *list, c config.Guards) {
+	wc := orZero(c.WAF)
+	wc.Shadow = nil
+	g, err := b.waf(wc)
+	if s := c.Shadow(); s != nil && err == nil && !b.env.replay {
+		sg, err := b.waf(*s)
+		b.fail(setting+".waf.shadow", err)
+		l.of.guards = append(l.of.guards, "waf (shadow)")
+		l.guards = append(l.guards, merlon.Shadow(sg))
+	}
+	b.fail(setting+".waf", err)
+	if err == nil {
+		l.add(g)
+		l.of.plain = !wc.IgnoreResponses
+	}
+}
+
+// A list is the guards of a route in the making.
+type list struct {
+	off, monitor []string
+	of           *route
+	guards       []merlon.Guard
+}
+
+// add puts a guard at the end, unless it is off.
+func (l *list) add(g merlon.Guard) {
+	name := g.Name()
+	if names(l.off, name) {
+		return
+	}
+	shown := name
+	if names(l.monitor, name) {
+		g, shown = merlon.Monitor(g), name+" (monitored)"
+	}
+	if !slices.Contains(l.of.guards, shown) {
+		l.of.guards = append(l.of.guards, shown)
+	}
+	l.guards = append(l.guards, g)
+}
+
+// addEach adds those that could be built.
+func (l *list) addEach(guards ...merlon.Guard) {
+	for _, g := range guards {
+		if !reflect.ValueOf(g).IsNil() {
+			l.add(g)
+		}
+	}
+}
+
+// addKnown adds the faces that are asked when it is known who is asking.
+func (l *list) addKnown(guards ...interface {
+	merlon.Guard
+	Known() merlon.Guard
+}) {
+	for _, g := range guards {
+		if reflect.ValueOf(g).IsNil() {
+			continue
+		}
+		if k := g.Known(); k != nil {
+			l.add(k)
+		}
+	}
 }
 
 func (b *builder) waf(c waf.Config) (*waf.Guard, error) {

@@ -295,7 +295,7 @@ func TestGuardsAreAskedInOrder(t *testing.T) {
 	for _, v := range events[0].Verdicts {
 		got = append(got, v.Guard)
 	}
-	if want := "origin limit waf csrf"; !strings.HasPrefix(strings.Join(got, " "), want) {
+	if want := "ban origin decoy limit challenge waf csrf"; !strings.HasPrefix(strings.Join(got, " "), want) {
 		t.Errorf("asked %q, want %s", got, want)
 	}
 }
@@ -308,7 +308,7 @@ func TestOffAsksNobody(t *testing.T) {
 	if all := g.events(t); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}
-	if s := g.Sites(); strings.Join(s[0].Guards, " ") != "origin limit csrf" || !s[0].Headers {
+	if s := g.Sites(); strings.Join(s[0].Guards, " ") != "ban origin decoy limit challenge csrf" || !s[0].Headers {
 		t.Errorf("%+v", s)
 	}
 }

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/challenge"
 	"github.com/merlon-dev/merlon/identity/provider"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/internal/portal"
@@ -40,38 +42,43 @@ func (b *builder) people() {
 // to. The WAF is not asked, since a password may look like anything, and what
 // is behind it does not fall to what it finds.
 func (b *builder) pages(setting string, c *config.Site, s *site, guards config.Guards) {
-	if b.g.people == nil {
-		return
-	}
-	guards.Require = nil
+	guards.Require, guards.BackendLogin, guards.Throttle = nil, nil, nil
 	guards.Off = append(slices.Clone(guards.Off), "waf")
-	add := func(pattern string, off ...string) {
+	add := func(pattern string, page http.Handler, off ...string) {
 		g := guards
 		g.Off = append(slices.Clone(guards.Off), off...)
 		r := b.route(setting, setting, s.name, pattern, g, nil)
-		r.pages, r.index = true, -1
+		r.page, r.index = page, -1
 		s.routes = append(s.routes, r)
 	}
 	for _, pattern := range b.pagePatterns(c) {
-		add(pattern)
+		if pattern == challengePages {
+			add(pattern, b.g.challenges, "identity")
+			continue
+		}
+		add(pattern, b.g.people)
 	}
-	if b.g.people.server == nil {
+	if b.g.people == nil || b.g.people.server == nil {
 		return
 	}
 	// Applications prove themselves to these, in their own way and from
 	// wherever they are.
 	for _, pattern := range []string{provider.Token, provider.Revoke, provider.Introspect, provider.UserInfo} {
-		add(pattern, "identity", "csrf")
+		add(pattern, b.g.people, "identity", "csrf")
 	}
 }
+
+// challengePages are where browsers prove that they are worth serving.
+const challengePages = challenge.Prefix + "/**"
 
 // pagePatterns are where Merlon's own pages are on a site. Only the issuer's own
 // site tells applications about it; the backend of another may be one itself.
 func (b *builder) pagePatterns(c *config.Site) []string {
+	patterns := []string{challengePages}
 	if b.g.people == nil {
-		return nil
+		return patterns
 	}
-	patterns := []string{portal.Prefix + "**"}
+	patterns = append(patterns, portal.Prefix+"**")
 	if b.g.people.server == nil {
 		return patterns
 	}

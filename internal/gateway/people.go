@@ -96,7 +96,7 @@ func (b *peopleBuilder) build() {
 		if p.desk != nil {
 			p.desk.Attacked(n)
 		}
-		b.alarm(n)
+		attacked(b.env, "identity", n)
 	})
 	b.fail("attempts", err)
 	letters, err := portal.NewLetters(c.Portal.Brand, s.Post, b.env.Log)
@@ -271,27 +271,6 @@ func (b *peopleBuilder) event(e identity.Event) {
 	}
 	if err := log.Append(l); err != nil && !errors.Is(err, ledger.ErrClosed) {
 		b.env.Log.Error("an event could not be recorded", "event", e.Name, "error", err)
-	}
-}
-
-// alarm records that somebody tries to guess.
-func (b *peopleBuilder) alarm(n attempts.Notice) {
-	log := b.env.Ledger
-	if log == nil {
-		return
-	}
-	l := ledger.Event{Time: n.Time, Kind: ledger.Alarm, Name: identity.LoginFailMax, Guard: "identity", Message: n.Kind, Count: uint64(n.Count)}
-	if n.Client.IsValid() {
-		l.Client = n.Client.String()
-	}
-	if user := identity.Loggable(n.Account); user != "" {
-		l.Attrs = map[string]string{"user": user}
-	}
-	if n.Err != nil {
-		l.Attrs = map[string]string{"error": n.Err.Error()}
-	}
-	if err := log.Append(l); err != nil && !errors.Is(err, ledger.ErrClosed) {
-		b.env.Log.Error("an event could not be recorded", "event", n.Kind, "error", err)
 	}
 }
 

@@ -10,10 +10,14 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/access"
+	"github.com/merlon-dev/merlon/ban"
+	"github.com/merlon-dev/merlon/challenge"
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/record"
+	"github.com/merlon-dev/merlon/stuffing"
+	"github.com/merlon-dev/merlon/throttle"
 	"github.com/merlon-dev/merlon/upstream"
 )
 
@@ -59,7 +63,11 @@ func (g *Gateway) Judge(hr *http.Request) (*merlon.Request, merlon.Decision) {
 // so that it cannot be compared with how the request is judged another time.
 func OfTheMoment(reason merlon.Reason) bool {
 	return slices.Contains([]merlon.Reason{
-		limit.RateExceeded, limit.QuotaExceeded, limit.BytesExceeded, limit.PlacesTaken, limit.ClientBusy, limit.RouteBusy, LedgerFull, merlon.GuardFailed, merlon.BodyUnreadable,
+		limit.RateExceeded, limit.QuotaExceeded, limit.BytesExceeded, limit.PlacesTaken, limit.ClientBusy, limit.RouteBusy,
+		ban.Banned, ban.Listed, challenge.WorkRequired, challenge.FloodWorkRequired,
+		stuffing.LoginChallenged, stuffing.LoginRefused, stuffing.LoginUnreadable, stuffing.LoginBatch, stuffing.CanaryTried,
+		throttle.ClassFull, throttle.QueueTimeout, throttle.GaveUp, throttle.Shed, throttle.TimedOut,
+		LedgerFull, merlon.GuardFailed, merlon.BodyUnreadable, merlon.MemoryFull,
 		access.LoginRequired, access.StrongerProofRequired, access.FreshProofRequired, access.NotForThisUser, access.ScopeMissing,
 		identity.ProofFailed, identity.ProofsDisagree, identity.SecondFactorMissing, ResumeGone,
 	}, reason)

@@ -14,11 +14,16 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/ban"
+	"github.com/merlon-dev/merlon/challenge"
+	"github.com/merlon-dev/merlon/decoy"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/record"
+	"github.com/merlon-dev/merlon/stuffing"
 	"github.com/merlon-dev/merlon/test/corpus"
+	"github.com/merlon-dev/merlon/throttle"
 )
 
 // A tapedGate is a gateway that records.
@@ -217,7 +222,8 @@ func TestReplayKnowsNoRates(t *testing.T) {
 
 func TestWhatDependsOnTheMoment(t *testing.T) {
 	for reason, want := range map[merlon.Reason]bool{
-		limit.RateExceeded: true, limit.ClientBusy: true, limit.RouteBusy: true, gateway.LedgerFull: true, merlon.GuardFailed: true,
+		limit.RateExceeded: true, limit.ClientBusy: true, limit.RouteBusy: true, limit.QuotaExceeded: true, ban.Banned: true, challenge.WorkRequired: true,
+		stuffing.LoginRefused: true, throttle.ClassFull: true, merlon.MemoryFull: true, decoy.DecoyTouched: false, gateway.LedgerFull: true, merlon.GuardFailed: true,
 		limit.BodyTooLarge: false, gateway.NoSite: false, "attack": false, "": false,
 	} {
 		if gateway.OfTheMoment(reason) != want {

@@ -114,8 +114,8 @@ func checkForeign(pattern string, pages []string) error {
 // all are Merlon's own pages: nobody else may ask for passwords there.
 func sortRoutes(routes []*route) (twice []error) {
 	slices.SortStableFunc(routes, func(a, b *route) int {
-		if a.pages != b.pages {
-			if a.pages {
+		if (a.page != nil) != (b.page != nil) {
+			if a.page != nil {
 				return -1
 			}
 			return 1

@@ -14,6 +14,8 @@ import (
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
+	"github.com/merlon-dev/merlon/stuffing"
+	"github.com/merlon-dev/merlon/throttle"
 	"github.com/merlon-dev/merlon/upstream"
 )
 
@@ -113,7 +115,7 @@ func (e *exchange) serve() {
 		e.refuseGone(nil)
 		return
 	}
-	if e.route.pages {
+	if e.route.page != nil {
 		e.page()
 		return
 	}
@@ -121,7 +123,9 @@ func (e *exchange) serve() {
 		defer e.watch()()
 		p.guard.Strip(e.r, e.r.Header)
 	}
+	stuffing.Strip(e.r.Header)
 	origin.StripHeaders(e.r.Header)
+	throttle.TellDeadline(e.r)
 	e.g.env.Tracer.inject(e.r)
 	call := upstream.Call{Proto: "http", Plain: e.route.plain, Response: e.response, Failed: e.failed}
 	if e.secure {
@@ -136,7 +140,7 @@ func (e *exchange) serve() {
 
 // swap puts the form back that was kept while its sender proved who they are.
 func (e *exchange) swap() (kept resume.Kept, resumed bool, err error) {
-	if e.g.people == nil || e.route.pages {
+	if e.g.people == nil || e.route.page != nil {
 		return resume.Kept{}, false, nil
 	}
 	return e.g.people.swap(e.r)
@@ -169,7 +173,7 @@ func (e *exchange) page() {
 	}
 	e.r.AddHeader(h)
 	h.Set("X-Request-Id", e.r.ID)
-	e.g.people.ServeHTTP(e.w, e.r.Request)
+	e.route.page.ServeHTTP(e.w, e.r.Request)
 }
 
 // response judges and dresses the upstream's answer.
@@ -185,6 +189,7 @@ func (e *exchange) response(res *http.Response) merlon.Decision {
 	if p := e.g.people; p != nil {
 		p.guard.StripAnswer(res.Header)
 	}
+	stuffing.StripAnswer(res.Header)
 	e.r.AddHeader(res.Header)
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, res.Header)
@@ -208,8 +213,13 @@ func (e *exchange) failed(d merlon.Decision, begun bool) {
 
 func (e *exchange) refuse(d merlon.Decision) {
 	e.outcome.Guard = e.r.RefusedBy()
-	if p := e.g.people; p != nil && d.Effect == merlon.Challenge {
-		d = p.challenge(e.r, d, e.route)
+	if d.Effect == merlon.Challenge {
+		switch e.outcome.Guard {
+		case "challenge", "stuffing":
+			d = e.work(d)
+		default:
+			d = e.g.people.challenge(e.r, d, e.route)
+		}
 	}
 	h := e.w.Header()
 	if e.route.headers != nil {

@@ -10,14 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/merlon-dev/merlon"
-	"github.com/merlon-dev/merlon/certs"
-	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/internal/portal/mail"
 	"github.com/merlon-dev/merlon/ledger"
@@ -45,7 +42,7 @@ type Server struct {
 	ledger  *ledger.Log
 	metrics *Metrics
 	tracer  *Tracer
-	limits  count.Store
+	state   *State
 	tapes   *record.Recorder
 	record  record.Config
 	inspect merlon.Size // all bodies together
@@ -77,7 +74,7 @@ type door struct {
 // listeners. The version is shown in metrics.
 func NewServer(ctx context.Context, f *config.File, log *slog.Logger, version string) (*Server, error) {
 	s := &Server{listen: f.Listen, data: f.Data, pprof: f.Telemetry.Pprof, record: f.Record, log: log, failed: make(chan error, 4),
-		limits: count.NewMemory(count.MemoryConfig{}), inspect: f.InspectMemory, room: merlon.NewRoom(cmp.Or(f.InspectMemory, defaultRoom))}
+		inspect: f.InspectMemory, room: merlon.NewRoom(cmp.Or(f.InspectMemory, defaultRoom))}
 	// Wrong settings are told before anything is made on disk.
 	g, err := New(f, s.env())
 	if err != nil {
@@ -107,15 +104,19 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 		return err
 	}
 	s.people = settingsOf(f)
-	if s.stores, err = OpenStores(ctx, f, s.log); err != nil {
+	if s.state, err = openState(ctx, f, s.banned); err != nil {
 		return err
 	}
-	if s.stores != nil { // the first gateway was only to see whether it can be built
+	if s.stores, err = OpenStores(f, s.state, s.log); err != nil {
+		return err
+	}
+	if s.stores != nil {
 		s.stores.hashes, s.stores.hasher = g.people.c.Password, g.people.hasher // what this machine can afford is measured once
 		g.people.close()
-		if g, err = build(f, s.env(), g.wafs); err != nil {
-			return err
-		}
+	}
+	// The first was only to see whether it can be built.
+	if g, err = build(f, s.env(), g.wafs); err != nil {
+		return err
 	}
 	g.wafs = nil
 	if s.tapes != nil {
@@ -131,7 +132,7 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 }
 
 func (s *Server) env() Env {
-	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, Limits: s.limits, Tapes: s.tapes, Notify: s.notice, Stores: s.stores, Room: s.room,
+	return Env{Log: s.log, Ledger: s.ledger, Metrics: s.metrics, Tracer: s.tracer, State: s.state, Tapes: s.tapes, Notify: s.notice, Stores: s.stores, Room: s.room,
 		HTTPS: func() string { return s.Addr("https") }}
 }
 
@@ -246,31 +247,6 @@ func (s *Server) admin(name, message string, attrs map[string]string) {
 	s.append(ledger.Event{Time: time.Now(), Kind: ledger.Admin, Name: name, Message: message, Attrs: attrs})
 }
 
-// notice passes on what happens to certificates.
-func (s *Server) notice(n certs.Notice) {
-	attrs := []any{"reason", n.Reason, "name", n.Name}
-	if n.Place != "" {
-		attrs = append(attrs, "file", n.Place)
-	}
-	if n.Err != nil {
-		attrs = append(attrs, "error", n.Err)
-	}
-	if n.Reason == certs.CertificateRenewed {
-		s.log.Info("certificate", attrs...)
-		return
-	}
-	s.log.Error("certificate", attrs...)
-	e := ledger.Event{Time: time.Now(), Kind: ledger.Alarm, Guard: "certs", Reason: n.Reason,
-		Message: "certificate for " + n.Name, Attrs: map[string]string{"file": n.Place}}
-	if n.Err != nil {
-		e.Attrs["error"] = n.Err.Error()
-	}
-	if n.Days > 0 {
-		e.Attrs["days_left"] = strconv.Itoa(n.Days)
-	}
-	s.append(e)
-}
-
 // Reload builds a gateway from f and, if that succeeds, lets it take over. A
 // configuration that cannot be used leaves the old one running. Listeners, the
 // data folder and the event log stay as they are.
@@ -297,13 +273,16 @@ func (s *Server) fixed(f *config.File) error {
 		{"listen.admin", s.listen.Admin, f.Listen.Admin},
 		{"listen.insecure_http", s.listen.InsecureHTTP, f.Listen.InsecureHTTP},
 		{"data", s.data, f.Data},
+		{"store", string(s.people.store), string(f.Store)},
+		{"redis", string(s.people.redis), string(f.Redis)},
+		{"key", string(s.people.key), string(f.Key)},
 	} {
 		if c.now != c.next {
 			errs = append(errs, merlon.BadSetting(c.setting, cmp.Or(c.next, "off"), "cannot be changed by a reload; restart Merlon"))
 		}
 	}
-	if _, on := f.SignIn(); on && s.stores == nil || settingsOf(f) != s.people {
-		errs = append(errs, merlon.BadSetting("identity", "", "its key, mail and attempts.places, store and redis, and whether people sign in, cannot be changed by a reload; restart Merlon"))
+	if _, on := f.SignIn(); on && s.stores == nil || settingsOf(f).mail != s.people.mail || settingsOf(f).places != s.people.places {
+		errs = append(errs, merlon.BadSetting("identity", "", "its mail and attempts.places, and whether people sign in, cannot be changed by a reload; restart Merlon"))
 	}
 	if f.InspectMemory != s.inspect {
 		errs = append(errs, merlon.BadSetting("inspect_memory", f.InspectMemory.String(), "cannot be changed by a reload; restart Merlon"))
@@ -428,7 +407,7 @@ func (s *Server) shut() error {
 	s.closing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return errors.Join(s.tracer.Close(ctx), s.tapes.Close(), s.stores.Close(ctx), s.ledger.Close())
+	return errors.Join(s.tracer.Close(ctx), s.tapes.Close(), s.stores.Close(ctx), s.state.Close(ctx), s.ledger.Close())
 }
 
 // peopleSettings are what only a restart can change about people.

@@ -141,7 +141,7 @@ func TestShadowsAreChecked(t *testing.T) {
 	if weak := g.Weak(); len(weak) != 1 || !strings.HasPrefix(weak[0], "waf.shadow: records what it would refuse") {
 		t.Errorf("weak is %q", weak)
 	}
-	if s := strings.Join(g.Sites()[0].Guards, ", "); s != "origin, limit, waf (shadow), waf, csrf" {
+	if s := strings.Join(g.Sites()[0].Guards, ", "); s != "ban, origin, decoy, limit, challenge, waf (shadow), waf, csrf" {
 		t.Errorf("the guards are %s", s)
 	}
 }

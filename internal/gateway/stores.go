@@ -3,11 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
-	"errors"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -43,7 +39,7 @@ type Stores struct {
 	Resume   *resume.Keeper
 	Post     mail.Mailer
 
-	closers []func(context.Context) error // the last opened first
+	close func(context.Context) error // of Post
 
 	mu      sync.Mutex
 	hashes  password.Config
@@ -137,50 +133,26 @@ func hashKind(stored string) string {
 	return strings.Join(parts[:len(parts)-2], "$")
 }
 
-// keyFile is the key's name in the data folder.
-const keyFile = "merlon.key"
-
-// OpenStores opens what f says about people; nil if nobody signs in there. The
-// key and the database are made if they do not exist.
-func OpenStores(ctx context.Context, f *config.File, log *slog.Logger) (_ *Stores, err error) {
+// OpenStores opens what f says about people, in what st has opened; nil if
+// nobody signs in there.
+func OpenStores(f *config.File, st *State, log *slog.Logger) (*Stores, error) {
 	c, on := f.SignIn()
 	if !on {
 		return nil, nil
 	}
-	s := &Stores{Tries: attempts.NewMemory(c.Attempts.Places), Seen: oidc.NewMemory()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.Close(ctx))
-		}
-	}()
-	if s.Key, err = openKey(f.Key, f.Data); err != nil {
-		return nil, merlon.Within("key", err)
+	db := st.db
+	s := &Stores{
+		Key: st.Key, Accounts: db.Accounts(), Sessions: db.Sessions(), Keys: db.Keys(), Tokens: db.Tokens(), Grants: db.Grants(),
+		Tries: attempts.NewMemory(c.Attempts.Places), Seen: oidc.NewMemory(), Resume: st.Resume,
 	}
-	s.Resume = resume.New(s.Key)
-	db, err := OpenDB(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, func(context.Context) error { return db.Close() })
-	s.Accounts, s.Sessions, s.Keys, s.Tokens, s.Grants = db.Accounts(), db.Sessions(), db.Keys(), db.Tokens(), db.Grants()
-	if f.Redis != "" {
-		url, err := f.Redis.Resolve()
-		if err != nil {
-			return nil, merlon.Within("redis", err)
-		}
-		client, err := redis.Dial(url)
-		if err != nil {
-			return nil, merlon.Within("redis", err)
-		}
-		s.closers = append(s.closers, func(context.Context) error { client.Close(); return nil })
-		s.Sessions = redis.NewSessions(client)
+	if st.redis != nil {
+		s.Sessions, s.Tries, s.Seen = redis.NewSessions(st.redis), redis.NewTries(st.redis), redis.NewSeen(st.redis)
 	}
 	post, err := mail.New(c.Mail, mailHost(f), filepath.Join(f.Data, "mail"), log)
 	if err != nil {
 		return nil, merlon.Within("identity.mail", err)
 	}
-	s.closers = append(s.closers, post.Close)
-	s.Post = post
+	s.Post, s.close = post, post.Close
 	return s, nil
 }
 
@@ -200,7 +172,8 @@ func OpenDB(ctx context.Context, f *config.File) (*store.DB, error) {
 	return db, nil
 }
 
-// Close closes what is open, and lets letters under way go out until ctx ends.
+// Close lets letters under way go out until ctx ends. What the state has opened
+// stays open.
 func (s *Stores) Close(ctx context.Context) error {
 	if s == nil {
 		return nil
@@ -208,54 +181,7 @@ func (s *Stores) Close(ctx context.Context) error {
 	if s.running != nil {
 		s.running()
 	}
-	var errs []error
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		errs = append(errs, s.closers[i](ctx))
-	}
-	s.closers = nil
-	return errors.Join(errs...)
-}
-
-// openKey reads the key, or makes one.
-func openKey(ref secrets.Ref, data string) (secrets.Key, error) {
-	if ref == "" {
-		path := filepath.Join(data, keyFile)
-		if err := makeKey(path); err != nil {
-			return secrets.Key{}, err
-		}
-		ref = secrets.Ref("file:" + path)
-	}
-	text, err := ref.Resolve()
-	if err != nil {
-		return secrets.Key{}, err
-	}
-	return secrets.NewKey(text)
-}
-
-// makeKey writes a new key, unless there is one. Of two processes that start at
-// once both use the one that was there first.
-func makeKey(path string) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	b := make([]byte, secrets.MinKey)
-	rand.Read(b) // never fails
-	tmp, err := os.CreateTemp(filepath.Dir(path), keyFile+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(b) + "\n")
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+	return s.close(ctx)
 }
 
 // mailHost is what letters come from if the configuration names no sender.

@@ -1,0 +1,57 @@
+package gateway
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/merlon-dev/merlon/secrets"
+)
+
+// keyFile is the key's name in the data folder.
+const keyFile = "merlon.key"
+
+// openKey reads the key, or makes one.
+func openKey(ref secrets.Ref, data string) (secrets.Key, error) {
+	if ref == "" {
+		path := filepath.Join(data, keyFile)
+		if err := makeKey(path); err != nil {
+			return secrets.Key{}, err
+		}
+		ref = secrets.Ref("file:" + path)
+	}
+	text, err := ref.Resolve()
+	if err != nil {
+		return secrets.Key{}, err
+	}
+	return secrets.NewKey(text)
+}
+
+// makeKey writes a new key, unless there is one. Of two processes that start at
+// once both use the one that was there first.
+func makeKey(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	b := make([]byte, secrets.MinKey)
+	rand.Read(b) // never fails
+	tmp, err := os.CreateTemp(filepath.Dir(path), keyFile+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(b) + "\n")
+	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/ban"
+	"github.com/merlon-dev/merlon/certs"
+	"github.com/merlon-dev/merlon/identity"
+	"github.com/merlon-dev/merlon/identity/attempts"
+	"github.com/merlon-dev/merlon/ledger"
+)
+
+// attacked leaves an event about an attack on a log-in.
+func attacked(env Env, guard string, n attempts.Notice) {
+	if env.Ledger == nil {
+		return
+	}
+	e := ledger.Event{Time: n.Time, Kind: ledger.Alarm, Name: identity.LoginFailMax, Guard: guard, Message: n.Kind, Count: uint64(n.Count)}
+	if n.Client.IsValid() {
+		e.Client = n.Client.String()
+	}
+	if user := identity.Loggable(n.Account); user != "" {
+		e.Attrs = map[string]string{"user": user}
+	}
+	if n.Err != nil {
+		e.Attrs = map[string]string{"error": n.Err.Error()}
+	}
+	if err := env.Ledger.Append(e); err != nil && !errors.Is(err, ledger.ErrClosed) {
+		env.Log.Error("an event could not be recorded", "event", n.Kind, "error", err)
+	}
+}
+
+// banned passes on what happens to bans.
+func (s *Server) banned(n ban.Notice) {
+	attrs := map[string]string{}
+	add := func(name, value string) {
+		if value != "" {
+			attrs[name] = value
+		}
+	}
+	message := string(n.Reason)
+	if n.Reason == ban.Imposed {
+		message = n.Ban.Key + " is banned until " + n.Ban.Until.UTC().Format(time.RFC3339) + ": " + n.Ban.Why
+		add("key", n.Ban.Key)
+		add("by", n.Ban.By)
+		add("times", strconv.Itoa(n.Ban.Times))
+	}
+	add("file", n.Place)
+	if n.Entries > 0 {
+		add("entries", strconv.Itoa(n.Entries))
+	}
+	if n.Err != nil {
+		add("error", n.Err.Error())
+	}
+	s.note("ban", n.Reason, message, n.Ban.Site, n.Alarm(), attrs)
+}
+
+// note leaves an event about what a guard does outside of requests.
+func (s *Server) note(guard string, reason merlon.Reason, message, site string, alarm bool, attrs map[string]string) {
+	if alarm {
+		s.log.Error(guard, "reason", reason, "message", message, "attrs", attrs)
+	}
+	if s.ledger == nil {
+		return
+	}
+	s.append(ledger.Event{Time: time.Now(), Kind: ledger.Alarm, Guard: guard, Reason: reason, Site: site, Message: message, Attrs: attrs})
+}
+
+// notice passes on what happens to certificates.
+func (s *Server) notice(n certs.Notice) {
+	attrs := []any{"reason", n.Reason, "name", n.Name}
+	if n.Place != "" {
+		attrs = append(attrs, "file", n.Place)
+	}
+	if n.Err != nil {
+		attrs = append(attrs, "error", n.Err)
+	}
+	if n.Reason == certs.CertificateRenewed {
+		s.log.Info("certificate", attrs...)
+		return
+	}
+	s.log.Error("certificate", attrs...)
+	e := ledger.Event{Time: time.Now(), Kind: ledger.Alarm, Guard: "certs", Reason: n.Reason,
+		Message: "certificate for " + n.Name, Attrs: map[string]string{"file": n.Place}}
+	if n.Err != nil {
+		e.Attrs["error"] = n.Err.Error()
+	}
+	if n.Days > 0 {
+		e.Attrs["days_left"] = strconv.Itoa(n.Days)
+	}
+	s.append(e)
+}

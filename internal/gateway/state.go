@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/ban"
+	"github.com/merlon-dev/merlon/challenge"
+	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/identity/attempts"
+	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/internal/portal/resume"
+	"github.com/merlon-dev/merlon/internal/store"
+	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/throttle"
+)
+
+// A State is what outlives a reload: the key, and what is counted, banned,
+// queued and kept, in this process or where all replicas see it. What is
+// remembered of people is in [Stores].
+type State struct {
+	Key      secrets.Key
+	Counts   count.Store
+	Bans     *ban.Bans
+	Classes  *throttle.Pool
+	Crawlers *challenge.Crawlers
+	Tries    attempts.Store // of log-ins at backends
+	Resume   *resume.Keeper
+
+	db       *store.DB                // nil for a rehearsal
+	redis    rueidis.Client           // nil if there is none
+	replicas interface{ Count() int } // nil if there is no Redis
+
+	mu    sync.Mutex
+	loads map[string]*challenge.Load // by site
+
+	closers []func(context.Context) error // the last opened first
+}
+
+// load returns what a site gets.
+func (s *State) load(site string) *challenge.Load {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.loads[site]
+	if l == nil {
+		l = challenge.NewLoad()
+		s.loads[site] = l
+	}
+	return l
+}
+
+// Replicas is how many processes share the limits.
+func (s *State) Replicas() int {
+	if s.replicas == nil {
+		return 1
+	}
+	return s.replicas.Count()
+}
+
+// rehearse is a state for a gateway that is only built to see whether it can be.
+func rehearse() *State {
+	key, err := secrets.NewKey(secrets.New(rand.Text() + rand.Text()))
+	if err != nil {
+		panic(err) // 52 bytes are enough
+	}
+	return newState(key, count.NewMemory(count.MemoryConfig{Keys: 1}), nil, nil)
+}
+
+func newState(key secrets.Key, counts count.Store, bans ban.Store, notify func(ban.Notice)) *State {
+	return &State{
+		Key: key, Counts: counts, Bans: ban.NewBans(bans, counts, notify),
+		Crawlers: challenge.NewCrawlers(net.DefaultResolver), loads: map[string]*challenge.Load{},
+		Classes: throttle.NewPool(nil), Tries: attempts.NewMemory(0), Resume: resume.New(key),
+	}
+}
+
+// redisPatience is how long a starting process waits for its Redis.
+const redisPatience = 10 * time.Second
+
+// openState opens what f says, and makes the key and the database if they do
+// not exist.
+func openState(ctx context.Context, f *config.File, notify func(ban.Notice)) (_ *State, err error) {
+	key, err := openKey(f.Key, f.Data)
+	if err != nil {
+		return nil, merlon.Within("key", err)
+	}
+	db, err := OpenDB(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	closers := []func(context.Context) error{func(context.Context) error { return db.Close() }}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeAll(ctx, closers))
+		}
+	}()
+	local := count.NewMemory(count.MemoryConfig{})
+	if f.Redis == "" {
+		s := newState(key, local, db.Bans(), notify)
+		s.db, s.closers = db, closers
+		s.start()
+		return s, nil
+	}
+	at, err := f.Redis.Resolve()
+	if err != nil {
+		return nil, merlon.Within("redis", err)
+	}
+	client, counting, err := reach(ctx, at)
+	if err != nil {
+		return nil, merlon.Within("redis", err)
+	}
+	limits := redis.NewLimits(counting)
+	closers = append(closers, func(context.Context) error {
+		limits.Close()
+		counting.Close()
+		client.Close()
+		return nil
+	})
+	s := newState(key, limits, redis.NewBans(client), notify)
+	s.db, s.redis, s.closers = db, client, closers
+	s.Tries, s.Resume = redis.NewTries(client), resume.NewIn(key, redis.NewKept(client))
+	s.start()
+	return s, nil
+}
+
+// start begins what the state does by itself.
+func (s *State) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { s.Bans.Run(ctx); close(done) }()
+	s.closers = append(s.closers, func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// reach connects to the Redis at a URL: for what is kept, and for counting. One
+// that is starting itself is waited for.
+func reach(ctx context.Context, at secrets.Secret) (kept, counting rueidis.Client, err error) {
+	ctx, cancel := context.WithTimeout(ctx, redisPatience)
+	defer cancel()
+	for {
+		kept, err = redis.Dial(at)
+		if err == nil {
+			if counting, err = redis.DialLimits(at); err == nil {
+				return kept, counting, nil
+			}
+			kept.Close()
+		}
+		var gone *net.OpError
+		if !errors.As(err, &gone) {
+			return nil, nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil, err
+		case <-time.After(redisPatience / 20):
+		}
+	}
+}
+
+func closeAll(ctx context.Context, closers []func(context.Context) error) error {
+	var errs []error
+	for i := len(closers) - 1; i >= 0; i-- {
+		errs = append(errs, closers[i](ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends what the state does by itself and closes what it has opened.
+func (s *State) Close(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	err := closeAll(ctx, s.closers)
+	s.closers = nil
+	return err
+}
