@@ -14,9 +14,7 @@ import (
 )
 
 // Config describes a log-in that a site's backend owns, and how much guessing
-// it is to see. There is no Guard without one: path and user_field must be set.
-// Next to the schedules below, unknown browsers get a quarter of what is free
-// while too many tries fail, all accounts together.
+// it is to see. The zero Config describes none: path and user_field must be set.
 type Config struct {
 	// Path is where the log-in is sent to: a path, or a pattern with * for
 	// anything but a slash and ** for anything; one or a list. Case, a slash at
@@ -52,11 +50,12 @@ type Config struct {
 	Shared bool `yaml:"shared,omitempty"`
 	// Failed is how the backend's answer to a wrong try looks. Any of 400 to
 	// 499 is one always; 500 and above is neither right nor wrong; everything
-	// else is right. Example:
+	// else is right. Default: only 400 to 499. Example:
 	//
 	//	failed: {location: "/login?error*"}
 	Failed Failed `yaml:"failed,omitempty"`
-	// Success is what the answer to a right try must have. Example:
+	// Success is what the answer to a right try must have. Default: nothing.
+	// Example:
 	//
 	//	success: {cookie: session}
 	Success Success `yaml:"success,omitempty"`
