@@ -96,8 +96,8 @@ func TestLimitsInAClusterOfSix(t *testing.T) {
 	}
 	t.Logf("told %v", all[0].events())
 	for i, n := range flood(t, all, append(asks, hourly("fresh", burst, 1))) {
-		if n > burst {
-			t.Errorf("key %d: %d more, want at most %d", i, n, burst)
+		if n > 2*burst { // more than one only if a machine that stands still loses it again
+			t.Errorf("key %d: %d more, want at most %d", i, n, 2*burst)
 		}
 	}
 }

@@ -19,8 +19,8 @@ import (
 )
 
 // The keys of counts. KEY is a 128-bit hash of what is counted together, so
-// nothing that clients spell gets there. All of them expire: a rate when the
-// quota is whole again, a window a minute after its end, places a lease after
+// nothing that clients spell gets there. All of them expire: a rate within twenty
+// seconds after the quota is whole again, a window a minute after its end, places a lease after
 // they were last held.
 //
 //	merlon:l:{KEY}r   STRING  when the quota is whole again, in µs of the server's clock
@@ -30,7 +30,7 @@ const countPrefix = "merlon:l:{"
 
 // LimitRights are what the ACL user of [Limits] and [Replicas] needs; for a
 // cluster or Sentinels as well.
-const LimitRights = "~merlon:l:* ~merlon:r:* +evalsha +eval +get +set +del +time +zadd +zrem +zcard +zremrangebyscore +zrangebyscore" +
+const LimitRights = "~merlon:l:* ~merlon:r:* +evalsha +eval +get +mget +set +incrby +del +time +zadd +zrem +zcard +zremrangebyscore +zrangebyscore" +
 	" +pexpire +info +ping +hello +auth +select +role +client +cluster|slots +cluster|shards"
 
 const (
@@ -58,46 +58,66 @@ const (
 // so that 0 is a grant; nonsense if what is there is no number.
 //
 // A rate is counted by GCRA. More than a quota and a debt on an account is the
-// trace of a clock that has gone back, or of a quota that was larger.
-var takeAndAdd = newScript(`local out, kinds, j, now = {}, ARGV[1], 2, nil
+// trace of a clock that has gone back, or of a quota that was larger. It is
+// kept until the end of the ten seconds after those in which it is whole again,
+// so that most changes need not tell the server when, which is half of what
+// they would cost.
+var takeAndAdd = newScript(`local call, format, byte = redis.call, string.format, string.byte
+local values, kinds, j, now = call('MGET', unpack(KEYS)), ARGV[1], 2, nil
+local out, have, first, write = {}, {}, {}, {}
 for i = 1, #KEYS do
-  local k, kind, cost, most = KEYS[i], string.byte(kinds, i), ARGV[j] + 0, ARGV[j + 1] + 0
-  local v, rate, u = redis.pcall('GET', k), kind == 114 or kind == 82, nil
+  local k, kind, cost, most = KEYS[i], byte(kinds, i), ARGV[j] + 0, ARGV[j + 1] + 0
+  local rate, u, keep = kind == 114 or kind == 82, have[k], 0
   j = j + 2
-  if rate then
-    if not now then
-      local t = redis.call('TIME')
-      now = t[1] * 1000000 + t[2]
-    end
-    u = tonumber(v or now)
-  else
-    j = j + 1
-    u = tonumber(v or 0)
+  if not rate then
+    keep, j = ARGV[j], j + 1
+  elseif not now then
+    local t = call('TIME')
+    now = t[1] * 1000000 + t[2]
   end
-  if not u or u ~= u then
-    out[i] = -4e18
-  else
-    local clipped = false
-    if rate then
-      u = u - now
-      if u < 0 then u = 0 elseif u > 2 * most then u, clipped = 2 * most, true end
-    end
-    local n = u + cost
-    if kind == 114 or kind == 119 then
-      if n > most then n = -1 - u end
+  if not u then
+    local v = values[i]
+    if v then
+      v = tonumber(v)
+      u, values[i] = v, v
     else
+      u = rate and now or 0
+    end
+    first[k] = i
+    if u ~= u then
+      u = nil
+    elseif u and rate then
+      u = u - now
+      if u < 0 then u = 0 elseif u > 2 * most then u, write[k] = 2 * most, 0 end
+    end
+  end
+  if u then
+    local n = u + cost
+    if kind == 82 or kind == 87 then
       n = math.max(math.min(n, math.max(2 * most, u)), 0)
+    elseif n > most then
+      n = -1 - u
     end
     out[i] = n
-    if n < 0 then n = u end
-    if n == 0 then
-      if v then redis.call('DEL', k) end
-    elseif n ~= u or clipped then
-      if rate then
-        redis.call('SET', k, now + n, 'PX', math.ceil(n / 1000))
-      else
-        redis.call('SET', k, n, 'PX', ARGV[j - 1])
-      end
+    if n < 0 then n = u elseif n ~= u then write[k] = keep end
+    have[k] = n
+  else
+    out[i] = -4e18
+  end
+end
+for k, keep in pairs(write) do
+  local n, v = have[k], values[first[k]]
+  if n == 0 then
+    if v then call('DEL', k) end
+  elseif keep ~= 0 then
+    call('SET', k, format('%d', n), 'PX', keep)
+  else
+    n = now + n
+    local b = math.floor(n / 1e7)
+    if v and math.floor(v / 1e7) == b then
+      call('INCRBY', k, n - v)
+    else
+      call('SET', k, format('%d', n), 'PX', format('%d', ((b + 2) * 1e7 - now) / 1000))
     end
   end
 end
