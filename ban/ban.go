@@ -7,6 +7,7 @@
 // the noise of scanners away; it is no protection of its own, since addresses
 // are cheap, and what a page makes a browser send hardly counts, so that a
 // program that poses as such a browser is refused each time, but seldom banned.
+// What is under way when a ban comes goes on.
 package ban
 
 import (

@@ -167,6 +167,8 @@ func TestWeights(t *testing.T) {
 		{"a link to a decoy in the forum", visit{path: "/.env", header: "Sec-Fetch-Site: same-origin\nSec-Fetch-Mode: navigate"}, 100},
 		{"another site's link with a script", visit{path: "/waf", header: "Sec-Fetch-Site: cross-site"}, 100},
 		{"a form that the WAF takes for an attack", visit{path: "/waf", header: "Sec-Fetch-Site: same-origin"}, 100},
+		{"a form of an old browser", visit{path: "/waf", header: "Referer: http://shop.example.com/form"}, 100},
+		{"a program that says where it comes from, and that it is typed", visit{path: "/waf", header: "Referer: x\nSec-Fetch-Site: none"}, 10},
 		{"passed", visit{}, 5000},
 		{"a backend that fails", visit{status: 502}, 5000},
 		{"a proxy that is not trusted", visit{client: "10.0.0.1", path: "/.env", header: "X-Forwarded-For: 192.0.2.1"}, 5000},
@@ -379,6 +381,11 @@ func TestAllowHolds(t *testing.T) {
 			w.wants(visit{client: other}, want) // who is not allowed, or the test shows nothing
 			w.wants(visit{}, "")
 			w.wants(visit{header: "Cookie: s=forged"}, "")
+			for _, n := range w.of(ban.Imposed) {
+				if n.Ban.Key == "client "+office {
+					t.Errorf("told %+v", n)
+				}
+			}
 		})
 	}
 }
@@ -433,6 +440,40 @@ func TestEscalation(t *testing.T) {
 	w.times(1, visit{path: "/.env"})
 	if got := w.of(ban.Imposed)[5].Ban; got.Times != 1 {
 		t.Errorf("after a day without: %+v", got)
+	}
+}
+
+// However often it was, a ban has a length.
+func TestEscalationDoesNotOverflow(t *testing.T) {
+	w := newWorld(t, ban.Config{First: time.Second, Longest: time.Minute}, options{})
+	for range 100 {
+		w.times(1, visit{path: "/.env"})
+		w.wants(visit{}, ban.Banned)
+		w.pass(61 * time.Second)
+	}
+}
+
+// After a ban strikes are counted from none, also if they are remembered for
+// longer than it lasted.
+func TestCountedAnewAfterABan(t *testing.T) {
+	w := newWorld(t, ban.Config{Strikes: 10, Errors: 10, Within: time.Hour, First: time.Second}, options{})
+	for round := range 2 {
+		w.times(11, visit{path: "/waf"})
+		w.wants(visit{}, ban.Banned)
+		w.pass(10 * time.Second)
+		w.times(9, visit{path: "/waf"})
+		w.wants(visit{}, "")
+		w.pass(2 * time.Hour)
+		for i := range 11 {
+			w.visit(visit{path: fmt.Sprintf("/%d/%d", round, i), status: 404})
+		}
+		w.wants(visit{}, ban.Banned)
+		w.pass(10 * time.Second)
+		for i := range 9 {
+			w.visit(visit{path: fmt.Sprintf("/again/%d/%d", round, i), status: 404})
+		}
+		w.wants(visit{}, "")
+		w.pass(2 * time.Hour)
 	}
 }
 

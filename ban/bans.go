@@ -310,14 +310,24 @@ func (b *Bans) Run(ctx context.Context) {
 			cancel()
 			return
 		case <-b.wake:
-			_ = b.write(ctx) // tried again, and told, by the next Sync
+			if !b.down() {
+				_ = b.write(ctx) // tried again, and told, by the next Sync
+			}
 		case <-poll.C:
-			begin := time.Now()
-			_ = b.Sync(ctx) // has been told
+			begin, wait := time.Now(), pollEvery
+			if b.Sync(ctx) == nil { // otherwise it has been told
+				wait = max(wait, share*time.Since(begin))
+			}
 			b.reread()
-			poll.Reset(max(pollEvery, share*time.Since(begin)))
+			poll.Reset(wait)
 		}
 	}
+}
+
+func (b *Bans) down() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failing
 }
 
 // Sync writes what is new to the store and reads what others wrote. If that

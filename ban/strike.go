@@ -32,10 +32,13 @@ func (g *Guard) weight(guard string) int64 {
 
 // byPage reports whether a page made a browser send r: its picture, its link,
 // its script. Pages are written by others, who may mean to get their visitors
-// banned; old browsers do not say so (W3C Fetch Metadata).
+// banned. Browsers say so by Fetch Metadata (W3C), those before 2023 and those
+// that are asked in the clear by Referer only.
 func byPage(r *merlon.Request) bool {
-	site := r.Header["Sec-Fetch-Site"]
-	return len(site) > 0 && site[0] != "none"
+	if site := r.Header["Sec-Fetch-Site"]; len(site) > 0 {
+		return site[0] != "none"
+	}
+	return r.Header["Referer"] != nil
 }
 
 // looking reports whether a backend's answer is one that people get now and
