@@ -23,7 +23,7 @@ func TestManyBodiesHeldBack(t *testing.T) {
 		// is three times as much.
 		grows = 256 << 20
 	)
-	p := serve(t, "inspect_memory: 32MiB\nsites: [{host: localhost, upstream: BACKEND}]\n", hello)
+	p := serve(t, "inspect_memory: 32MiB\nslow_grace: 5m\nsites: [{host: localhost, upstream: BACKEND}]\n", hello)
 	ask := p.from("127.0.0.2")
 	body := fmt.Sprintf(`{"note": %q}`, bytes.Repeat([]byte("lorem "), size/6-8))
 	ask.send(t.Context(), "POST", "/", body, "Content-Type", "application/json").want(t, "one such upload", 200)
