@@ -53,6 +53,11 @@ const (
 // not get past, and then counted in each; a bucket that another try was faster
 // to fill makes that it is taken out of the others again. In between it may
 // make others wait, for a moment, but never lets one through too many.
+//
+// While the server does not answer, each replica counts for itself, and who
+// guesses has that many tries more, once; what was counted before is there
+// again afterwards. A server that evicts keys forgets failures: it should have
+// maxmemory-policy noeviction.
 type Tries struct {
 	c      rueidis.Client
 	within time.Duration

@@ -264,3 +264,69 @@ func TestTriesExpire(t *testing.T) {
 		t.Error(keys, err)
 	}
 }
+
+// In which order ever tries are taken back, who was counted between them waits
+// for what is left and for nothing else.
+func TestTriesTakenBackInAnyOrder(t *testing.T) {
+	_, at := onSocket(t)
+	once := attempts.Schedule{Free: 1, First: time.Hour, Longest: 24 * time.Hour, Forget: 10_000 * time.Hour}
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	var s *redis.Tries
+	half := func(t *testing.T, b attempts.Bucket, now time.Time) func() {
+		t.Helper()
+		giveBack, err := s.HalfWay(t.Context(), b, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return giveBack
+	}
+	for _, c := range []struct {
+		name string
+		do   func(*testing.T, attempts.Bucket)
+		wait time.Duration
+		want uint32
+	}{
+		{"the first", func(t *testing.T, b attempts.Bucket) {
+			first := half(t, b, now)
+			reserve(t, s, now, b)
+			first()
+		}, 0, 2},
+		{"the last", func(t *testing.T, b attempts.Bucket) {
+			reserve(t, s, now, b)
+			half(t, b, now)()
+		}, 0, 2},
+		{"both, the first before", func(t *testing.T, b attempts.Bucket) {
+			first, last := half(t, b, now), half(t, b, now)
+			first()
+			last()
+		}, 0, 1},
+		{"the last, whose wait was over for those before", func(t *testing.T, b attempts.Bucket) {
+			reserve(t, s, now.Add(-2*time.Hour), b)
+			reserve(t, s, now.Add(-2*time.Hour), b)
+			half(t, b, now)()
+		}, 0, 3},
+		{"one before a wait that others deserve", func(t *testing.T, b attempts.Bucket) {
+			first := half(t, b, now.Add(-time.Hour))
+			reserve(t, s, now.Add(-time.Hour), b)
+			reserve(t, s, now, b)
+			first()
+		}, time.Hour, 2},
+		{"one that was forgotten meanwhile", func(t *testing.T, b attempts.Bucket) {
+			first := half(t, b, now)
+			if err := s.Refund(t.Context(), []attempts.Refund{{Key: b.Key, All: true}}, now); err != nil {
+				t.Fatal(err)
+			}
+			reserve(t, s, now.Add(time.Millisecond), b)
+			first()
+		}, 0, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s = triesAt(at)(t, 1)[0].(*redis.Tries)
+			b := bucket(1, once)
+			c.do(t, b)
+			if r := reserve(t, s, now.Add(time.Millisecond), b); r.Wait.Round(time.Minute) != c.wait || r.Counts[0] != c.want {
+				t.Errorf("%+v, want %v and %d", r, c.wait, c.want)
+			}
+		})
+	}
+}
