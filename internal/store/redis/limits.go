@@ -50,12 +50,13 @@ const (
 // may be elsewhere. It reckons in microseconds or units, which are exact in
 // Lua's numbers.
 //
-// ARGV begins with a letter for each key: r takes from a rate and R adds to
-// it, w and W do so in a window. Then follow for each key cost and burst, in µs
-// or units, and for a window how long to keep it in ms from now, since the
-// server's clock may differ from ours. It answers with a number for each: what
-// is on the account after a grant; what is on it less than -1 after a refusal,
-// so that 0 is a grant; nonsense if what is there is no number.
+// ARGV begins with a byte for each key, which says which of the forms after it
+// is asked for. A form is a letter, cost, burst and how long to keep a count: r
+// takes from a rate and R adds to it, w and W do so in a window. Cost and burst
+// are in µs or units; how long to keep it is in ms from now for a window, since
+// the server's clock may differ from ours. It answers with a number for each
+// key: what is on the account after a grant; what is on it less than -1 after a
+// refusal, so that 0 is a grant; nonsense if what is there is no number.
 //
 // A rate is counted by GCRA. More than a quota and a debt on an account is the
 // trace of a clock that has gone back, or of a quota that was larger. It is
@@ -63,15 +64,19 @@ const (
 // so that most changes need not tell the server when, which is half of what
 // they would cost.
 var takeAndAdd = newScript(`local call, format, byte = redis.call, string.format, string.byte
-local values, kinds, j, now = call('MGET', unpack(KEYS)), ARGV[1], 2, nil
-local out, have, first, write = {}, {}, {}, {}
+local values, which, now = call('MGET', unpack(KEYS)), ARGV[1], nil
+local out, have, first, write, forms = {}, {}, {}, {}, {}
 for i = 1, #KEYS do
-  local k, kind, cost, most = KEYS[i], byte(kinds, i), ARGV[j] + 0, ARGV[j + 1] + 0
-  local rate, u, keep = kind == 114 or kind == 82, have[k], 0
-  j = j + 2
-  if not rate then
-    keep, j = ARGV[j], j + 1
-  elseif not now then
+  local k, b = KEYS[i], byte(which, i)
+  local f, u = forms[b], have[k]
+  if not f then
+    local j = 4 * b - 2
+    local kind = ARGV[j]
+    f = {kind == 'r' or kind == 'R', kind == 'R' or kind == 'W', ARGV[j + 1] + 0, ARGV[j + 2] + 0, ARGV[j + 3]}
+    forms[b] = f
+  end
+  local rate, most = f[1], f[4]
+  if rate and not now then
     local t = call('TIME')
     now = t[1] * 1000000 + t[2]
   end
@@ -88,29 +93,29 @@ for i = 1, #KEYS do
       u = nil
     elseif u and rate then
       u = u - now
-      if u < 0 then u = 0 elseif u > 2 * most then u, write[k] = 2 * most, 0 end
+      if u < 0 then u = 0 elseif u > 2 * most then u, write[k] = 2 * most, f end
     end
   end
   if u then
-    local n = u + cost
-    if kind == 82 or kind == 87 then
+    local n = u + f[3]
+    if f[2] then
       n = math.max(math.min(n, math.max(2 * most, u)), 0)
     elseif n > most then
       n = -1 - u
     end
     out[i] = n
-    if n < 0 then n = u elseif n ~= u then write[k] = keep end
+    if n < 0 then n = u elseif n ~= u then write[k] = f end
     have[k] = n
   else
     out[i] = -4e18
   end
 end
-for k, keep in pairs(write) do
+for k, f in pairs(write) do
   local n, v = have[k], values[first[k]]
   if n == 0 then
     if v then call('DEL', k) end
-  elseif keep ~= 0 then
-    call('SET', k, format('%d', n), 'PX', keep)
+  elseif not f[1] then
+    call('SET', k, format('%d', n), 'PX', f[5])
   else
     n = now + n
     local b = math.floor(n / 1e7)
@@ -142,6 +147,7 @@ type Limits struct {
 
 	gather sync.Mutex
 	queue  []*batch      // what waits for a sender; the last one gathers
+	spare  []entry       // room for the next batch
 	closed bool          // nothing is counted or held any more
 	wake   chan struct{} // a sender
 
@@ -219,33 +225,35 @@ func microUp(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / 
 
 // An entry is one ask as the script is told of it.
 type entry struct {
+	key string
+	form
+}
+
+// A form is what many asks have in common.
+type form struct {
 	kind             byte
-	key              string
-	cost, most, keep string
+	cost, most, keep int64
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
-func newEntry(a *count.Ask, add bool, now time.Time) entry {
+func newEntry(a *count.Ask, add bool, now time.Time) (e entry) {
 	burst := a.Quota.Burst
 	cost := min(max(a.Cost, -2*burst), 2*burst) // more makes no difference
 	if a.Quota.Every == 0 {
-		e := entry{kind: 'w', key: countKey(a.Key, 'w'), cost: decimal(cost), most: decimal(burst)}
-		e.keep = decimal((a.Quota.Ends.Sub(now) + afterEnd).Milliseconds())
-		if add {
-			e.kind = 'W'
+		// In whole seconds, so that it is the same for many.
+		keep := (a.Quota.Ends.Sub(now) + afterEnd).Truncate(time.Second).Milliseconds()
+		e = entry{countKey(a.Key, 'w'), form{'w', cost, burst, keep}}
+	} else {
+		us := microUp(time.Duration(cost) * a.Quota.Every)
+		if cost < 0 {
+			us = micro(time.Duration(cost) * a.Quota.Every)
 		}
-		return e
-	}
-	e := entry{kind: 'r', key: countKey(a.Key, 'r'), most: decimal(micro(time.Duration(burst) * a.Quota.Every))}
-	us := microUp(time.Duration(cost) * a.Quota.Every)
-	if cost < 0 {
-		us = micro(time.Duration(cost) * a.Quota.Every)
+		e = entry{countKey(a.Key, 'r'), form{'r', us, micro(time.Duration(burst) * a.Quota.Every), 0}}
 	}
 	if add {
-		e.kind = 'R'
+		e.kind -= 'a' - 'A'
 	}
-	e.cost = decimal(us)
 	return e
 }
 

@@ -17,8 +17,9 @@ const (
 	// is, others gather for the next: the more there is to do, the larger the
 	// batches.
 	senders = 1
-	// batchSize bounds how long a batch keeps the server: a quarter of a
-	// millisecond.
+	// batchSize bounds how long a batch keeps the server, to a quarter of a
+	// millisecond, and how much can be asked for at once. A byte must be able to
+	// tell the entries of one apart.
 	batchSize = 128
 	// queued bounds the batches that wait.
 	queued = 64
@@ -27,6 +28,7 @@ const (
 var (
 	errClosed = errors.New("redis: the limits are closed")
 	errBusy   = errors.New("redis: too much waits to be counted")
+	errMany   = errors.New("redis: too much is asked for at once")
 	errValue  = errors.New("redis: a count cannot be read")
 )
 
@@ -45,6 +47,9 @@ type batch struct {
 func (l *Limits) count(ctx context.Context, asks []count.Ask, add bool, now time.Time) ([]int64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if len(asks) > batchSize {
+		return nil, errMany
 	}
 	var few [2]entry
 	entries := few[:0]
@@ -80,13 +85,14 @@ func (l *Limits) enqueue(entries []entry) (b *batch, first int, err error) {
 		l.gather.Unlock()
 		return nil, 0, errClosed
 	}
-	if n := len(l.queue); n > 0 && len(l.queue[n-1].entries) < batchSize {
+	if n := len(l.queue); n > 0 && len(l.queue[n-1].entries)+len(entries) <= batchSize {
 		b = l.queue[n-1]
 	} else if n == queued {
 		l.gather.Unlock()
 		return nil, 0, errBusy
 	} else {
-		b = &batch{done: make(chan struct{})}
+		b = &batch{done: make(chan struct{}), entries: l.spare[:0]}
+		l.spare = nil
 		l.queue = append(l.queue, b)
 	}
 	first = len(b.entries)
@@ -111,6 +117,9 @@ func (l *Limits) send(ctx context.Context) {
 		}
 		for b := l.next(); b != nil; b = l.next() {
 			l.run(ctx, b)
+			l.gather.Lock()
+			l.spare = b.entries // nobody reads them any more
+			l.gather.Unlock()
 		}
 	}
 }
@@ -211,16 +220,22 @@ func cmpErr(err, or error) error {
 
 // counting returns the command that counts.
 func (l *Limits) counting(entries []entry, whole bool) rueidis.Completed {
-	keys, args := make([]string, len(entries)), make([]string, 1, 1+3*len(entries))
-	kinds := make([]byte, len(entries))
+	var bytes [batchSize]byte
+	var few [8]form
+	keys, which, forms := make([]string, len(entries)), bytes[:len(entries)], few[:0]
 	for i, e := range entries {
-		keys[i], kinds[i] = e.key, e.kind
-		args = append(args, e.cost, e.most)
-		if e.keep != "" {
-			args = append(args, e.keep)
+		n := slices.Index(forms, e.form)
+		if n < 0 {
+			n = len(forms)
+			forms = append(forms, e.form)
 		}
+		keys[i], which[i] = e.key, byte(n+1)
 	}
-	args[0] = string(kinds)
+	args := make([]string, 1, 1+4*len(forms))
+	args[0] = string(which)
+	for _, f := range forms {
+		args = append(args, string(rune(f.kind)), decimal(f.cost), decimal(f.most), decimal(f.keep))
+	}
 	return takeAndAdd.command(l.c, whole, keys, args)
 }
 
