@@ -51,6 +51,10 @@ func (e *exchange) cause(err error) merlon.Decision {
 	if late, ok := errors.AsType[*merlon.LateRefusal](err); ok {
 		return late.Decision
 	}
+	// A guard may end a request by the cause of its context: its time is up, say.
+	if late, ok := errors.AsType[*merlon.LateRefusal](context.Cause(e.r.Context())); ok {
+		return late.Decision
+	}
 	body := e.upload.failure()
 	if _, ok := errors.AsType[*merlon.LateRefusal](body); ok {
 		return merlon.BodyFailed(body)

@@ -92,6 +92,13 @@ type File struct {
 	//
 	//	class: {db-report: {at_once: 4, queue: 20, wait: 5s}}
 	Class map[string]throttle.ClassConfig `yaml:"class,omitempty"`
+	// Lease lets a replica take so many requests at once from Redis for a client,
+	// user or key that asks often, and count them by itself for 200 ms at most.
+	// That makes busy limits cheaper; others may find as many fewer for each
+	// replica meanwhile, nobody more. Only limits with a burst of 8 times as
+	// many are leased. From 2 to 1000. Default: each request is counted in Redis.
+	// Example: 20
+	Lease int `yaml:"lease,omitempty"`
 	// Guards hold for every site that does not say otherwise.
 	Guards `yaml:",inline"`
 	// Sites are the hosts that Merlon answers for; anything else is 421.

@@ -8,6 +8,7 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/ban"
 	"github.com/merlon-dev/merlon/certs"
+	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/attempts"
 	"github.com/merlon-dev/merlon/ledger"
@@ -56,6 +57,33 @@ func (s *Server) banned(n ban.Notice) {
 		add("error", n.Err.Error())
 	}
 	s.note("ban", n.Reason, message, n.Ban.Site, n.Alarm(), attrs)
+}
+
+const (
+	// SharedLost: the Redis that counts limits for all replicas is down, slow or
+	// refuses. Each replica counts for itself, up to its part of each limit.
+	SharedLost merlon.Reason = "shared-lost"
+	// SharedBack: limits are counted in Redis again.
+	SharedBack merlon.Reason = "shared-back"
+	// SharedForgot: Redis has forgotten counts, because it was flushed, started
+	// anew or has too little memory. Replicas count for themselves for a moment.
+	SharedForgot merlon.Reason = "shared-forgot"
+)
+
+// unshared passes on what happens to the counts that replicas share.
+func (s *Server) unshared(n count.Notice) {
+	attrs := map[string]string{"replicas": strconv.Itoa(n.Replicas)}
+	if n.Err != nil {
+		attrs["error"] = n.Err.Error()
+	}
+	reason, message := SharedBack, "limits are counted in Redis again"
+	switch n.Event {
+	case count.SharedLost:
+		reason, message = SharedLost, "limits cannot be counted in Redis; each replica counts its part"
+	case count.SharedForgot:
+		reason, message = SharedForgot, "Redis has forgotten counts; replicas count their part for a moment"
+	}
+	s.note("limit", reason, message, "", reason != SharedBack, attrs)
 }
 
 // note leaves an event about what a guard does outside of requests.

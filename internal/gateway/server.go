@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,7 +105,7 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 		return err
 	}
 	s.people = settingsOf(f)
-	if s.state, err = openState(ctx, f, s.banned); err != nil {
+	if s.state, err = openState(ctx, f, notified{bans: s.banned, counts: s.unshared}); err != nil {
 		return err
 	}
 	if s.stores, err = OpenStores(f, s.state, s.log); err != nil {
@@ -119,6 +120,7 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 		return err
 	}
 	g.wafs = nil
+	s.metrics.Registry.MustRegister((*stateCounts)(s.state))
 	if s.tapes != nil {
 		s.metrics.Registry.MustRegister((*tapeCounts)(s.tapes))
 	}
@@ -276,6 +278,7 @@ func (s *Server) fixed(f *config.File) error {
 		{"store", string(s.people.store), string(f.Store)},
 		{"redis", string(s.people.redis), string(f.Redis)},
 		{"key", string(s.people.key), string(f.Key)},
+		{"lease", strconv.Itoa(s.people.lease), strconv.Itoa(f.Lease)},
 	} {
 		if c.now != c.next {
 			errs = append(errs, merlon.BadSetting(c.setting, cmp.Or(c.next, "off"), "cannot be changed by a reload; restart Merlon"))
@@ -414,12 +417,12 @@ func (s *Server) shut() error {
 type peopleSettings struct {
 	store, redis, key secrets.Ref
 	mail              mail.Config
-	places            int
+	places, lease     int
 }
 
 func settingsOf(f *config.File) peopleSettings {
 	c, _ := f.SignIn()
-	return peopleSettings{f.Store, f.Redis, f.Key, c.Mail, c.Attempts.Places}
+	return peopleSettings{f.Store, f.Redis, f.Key, c.Mail, c.Attempts.Places, f.Lease}
 }
 
 // Stores are what is remembered of people; nil if nobody signs in.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -35,9 +36,10 @@ type State struct {
 	Tries    attempts.Store // of log-ins at backends
 	Resume   *resume.Keeper
 
-	db       *store.DB                // nil for a rehearsal
-	redis    rueidis.Client           // nil if there is none
-	replicas interface{ Count() int } // nil if there is no Redis
+	db       *store.DB       // nil for a rehearsal
+	redis    rueidis.Client  // nil if there is none
+	replicas *redis.Replicas // nil if there is no Redis
+	fallback *count.Fallback // nil if there is no Redis
 
 	mu    sync.Mutex
 	loads map[string]*challenge.Load // by site
@@ -82,12 +84,24 @@ func newState(key secrets.Key, counts count.Store, bans ban.Store, notify func(b
 	}
 }
 
+// replicasFile is where the last number of replicas is kept in the data folder.
+const replicasFile = "replicas"
+
+// leaseTime is for how long a replica keeps what it has taken at once.
+const leaseTime = 200 * time.Millisecond
+
+// A notified is told what happens to what replicas share.
+type notified struct {
+	bans   func(ban.Notice)
+	counts func(count.Notice)
+}
+
 // redisPatience is how long a starting process waits for its Redis.
 const redisPatience = 10 * time.Second
 
 // openState opens what f says, and makes the key and the database if they do
 // not exist.
-func openState(ctx context.Context, f *config.File, notify func(ban.Notice)) (_ *State, err error) {
+func openState(ctx context.Context, f *config.File, n notified) (_ *State, err error) {
 	key, err := openKey(f.Key, f.Data)
 	if err != nil {
 		return nil, merlon.Within("key", err)
@@ -104,7 +118,7 @@ func openState(ctx context.Context, f *config.File, notify func(ban.Notice)) (_ 
 	}()
 	local := count.NewMemory(count.MemoryConfig{})
 	if f.Redis == "" {
-		s := newState(key, local, db.Bans(), notify)
+		s := newState(key, local, db.Bans(), n.bans)
 		s.db, s.closers = db, closers
 		s.start()
 		return s, nil
@@ -117,15 +131,24 @@ func openState(ctx context.Context, f *config.File, notify func(ban.Notice)) (_ 
 	if err != nil {
 		return nil, merlon.Within("redis", err)
 	}
-	limits := redis.NewLimits(counting)
+	limits, replicas := redis.NewLimits(counting), redis.NewReplicas(client, filepath.Join(f.Data, replicasFile))
+	counts := count.NewFallback(count.FallbackConfig{}, limits, local, replicas.Count, n.counts)
 	closers = append(closers, func(context.Context) error {
+		counts.Close()
+		replicas.Close()
 		limits.Close()
 		counting.Close()
 		client.Close()
 		return nil
 	})
-	s := newState(key, limits, redis.NewBans(client), notify)
-	s.db, s.redis, s.closers = db, client, closers
+	s := newState(key, counts, redis.NewBans(client), n.bans)
+	s.db, s.redis, s.replicas, s.fallback, s.closers = db, client, replicas, counts, closers
+	s.Classes = throttle.NewPool(replicas.Count)
+	if f.Lease > 0 {
+		lease := count.NewLease(int64(f.Lease), leaseTime, counts)
+		s.closers = append(s.closers, func(context.Context) error { lease.Close(); return nil })
+		s.Counts = lease
+	}
 	s.Tries, s.Resume = redis.NewTries(client), resume.NewIn(key, redis.NewKept(client))
 	s.start()
 	return s, nil

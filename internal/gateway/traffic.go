@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/merlon-dev/merlon"
@@ -35,6 +36,11 @@ func (b *builder) common() {
 	f := b.file
 	if n := f.InspectMemory; n != 0 && (n < 16*merlon.MiB || n > 1024*merlon.GiB) {
 		b.errs = append(b.errs, merlon.BadSetting("inspect_memory", n.String(), "must be from 16MiB to 1024GiB"))
+	}
+	if f.Lease != 0 && (f.Lease < 2 || f.Lease > 1000) {
+		b.errs = append(b.errs, merlon.BadSetting("lease", strconv.Itoa(f.Lease), "must be from 2 to 1000"))
+	} else if f.Lease != 0 && f.Redis == "" {
+		b.errs = append(b.errs, merlon.BadSetting("lease", strconv.Itoa(f.Lease), "needs redis: there is nothing to take from otherwise"))
 	}
 	var err error
 	b.classes, err = throttle.NewClasses(f.Class)
