@@ -171,8 +171,9 @@ func TestBandwidthHonoursTheContext(t *testing.T) {
 func TestBandwidthTableIsBounded(t *testing.T) {
 	g := shaping(t, throttle.Bandwidth{Client: 1 << 20}, throttle.NewPool(nil))
 	var open []*merlon.Request
+	hr := httptest.NewRequest("GET", "/", nil)
 	for i := range 100_000 {
-		r := merlon.NewRequest(httptest.NewRequest("GET", "/", nil))
+		r := &merlon.Request{Request: hr}
 		r.Client = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		if d := g.Check(r); !d.Passed() {
 			t.Fatalf("%+v", d)

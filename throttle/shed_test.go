@@ -107,11 +107,11 @@ func TestHealthyBackendIsNeverShed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shedding(t, 800*time.Millisecond)
 		b := &backend{base: 700 * time.Millisecond}
-		if _, shed, _, most := b.load(g, time.Millisecond, 20*time.Second); shed != 0 || most < 600 {
+		if _, shed, _, most := b.load(g, 2*time.Millisecond, 10*time.Second); shed != 0 || most < 300 {
 			t.Errorf("%d shed, %d at once", shed, most)
 		}
 		b.status = 500 // the application's own failures, which clients can cause
-		if _, shed, _, _ := b.load(g, time.Millisecond, 20*time.Second); shed != 0 {
+		if _, shed, _, _ := b.load(g, 2*time.Millisecond, 10*time.Second); shed != 0 {
 			t.Errorf("%d shed by 500", shed)
 		}
 		time.Sleep(time.Hour)
@@ -130,14 +130,14 @@ func TestShedHangingBackendAndRecovery(t *testing.T) {
 		if passed > 400 || shed < 2500 {
 			t.Errorf("a backend that hangs was given %d, %d were shed", passed, shed)
 		}
-		b.load(g, 10*time.Millisecond, time.Minute)
-		passed, shed, _, _ = b.load(g, 10*time.Millisecond, 10*time.Minute)
+		b.load(g, 50*time.Millisecond, time.Minute)
+		passed, shed, _, _ = b.load(g, 50*time.Millisecond, 10*time.Minute)
 		if passed < 5 || passed > 20 {
 			t.Errorf("tried again %d times in ten minutes, %d shed", passed, shed)
 		}
 		b.broken.Store(false)
-		b.load(g, 10*time.Millisecond, 3*time.Minute)
-		if _, shed, _, _ = b.load(g, 10*time.Millisecond, time.Minute); shed != 0 {
+		b.load(g, 20*time.Millisecond, 90*time.Second)
+		if _, shed, _, _ = b.load(g, 20*time.Millisecond, time.Minute); shed != 0 {
 			t.Errorf("%d are shed though it is back", shed)
 		}
 		time.Sleep(time.Hour)
@@ -149,8 +149,8 @@ func TestShedOverloadAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := shedding(t, 800*time.Millisecond)
 		b := &backend{base: 100 * time.Millisecond, status: 503}
-		b.load(g, time.Millisecond, 20*time.Second)
-		passed, shed, _, _ := b.load(g, time.Millisecond, 10*time.Second)
+		b.load(g, 4*time.Millisecond, 20*time.Second)
+		passed, shed, _, _ := b.load(g, 4*time.Millisecond, 10*time.Second)
 		if shed == 0 || passed > 200 {
 			t.Errorf("%d passed, %d shed", passed, shed)
 		}
