@@ -30,9 +30,6 @@ type scratch struct {
 func (s *scratch) add(m *measure, c *caller, value string, at time.Time) {
 	start := len(s.keys)
 	k := append(s.keys, m.prefix...).With(c.r.Site)
-	if m.group.perRoute {
-		k = k.With(c.r.Route)
-	}
 	q := m.quota
 	if m.calendar != nil {
 		q.Ends = m.calendar.ends(at)

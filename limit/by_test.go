@@ -161,6 +161,7 @@ func TestBy(t *testing.T) {
 		{"field email", wire(form("email=ADMIN"), a), wire(form("email=%EF%BC%A1%EF%BC%A4%EF%BC%AD%EF%BC%A9%EF%BC%AE"), b), wire(form("email="), a)},
 		{"field email", wire(form("email=ad+min+x"), a), wire(form("email=AD++Min+x+"), b), wire(form("email=ad"), a)},
 		{"field email", wire(json(`[{"email":"x"},{"email":"y"}]`), a), wire(form("email=y"), b), wire(form("email=z"), b)},
+		{"field email", wire(form("email=x&email=X&email=+x"), a), wire(form("email=x"), b), wire(form("email=z"), a)}, // one value, once
 		{"field email", wire("GET /?email=ann", a), wire(form("email=ann"), b), wire("GET /", a)},
 		{"field email", wire("GET /", a), wire(form("email="), a), wire("GET /", b)},
 		{"route", by(a), by(b, user("ann")), by(a, route("/other"))},
@@ -241,7 +242,7 @@ func TestUnclearFields(t *testing.T) {
 
 // A body that is waited for is a request under way.
 func TestWaitingForABodyTakesAPlace(t *testing.T) {
-	c := further(limit.Limit{By: limit.By{"field user"}, Rate: rate(t, "100/s")})
+	c := limit.Config{Rate: rate(t, "5/h"), Limits: []limit.Limit{{By: limit.By{"field user"}, Rate: rate(t, "100/s"), Concurrent: 9}}}
 	c.Concurrent.Client = 1
 	g := newGate(t, c)
 	arrived, body := make(chan struct{}), make(chan struct{})
@@ -254,8 +255,10 @@ func TestWaitingForABodyTakesAPlace(t *testing.T) {
 	done := make(chan merlon.Decision)
 	go func() { done <- g.Check(slow) }()
 	<-arrived
-	if _, d := g.ask(t, "GET /"); d.Reason != limit.ClientBusy {
-		t.Errorf("while a body is waited for: %+v", d)
+	for range 3 {
+		if _, d := g.ask(t, "GET /"); d.Reason != limit.ClientBusy {
+			t.Errorf("while a body is waited for: %+v", d)
+		}
 	}
 	close(body)
 	if d := <-done; d.Reason != merlon.BodyUnreadable {
@@ -264,6 +267,9 @@ func TestWaitingForABodyTakesAPlace(t *testing.T) {
 	g.Done(slow, merlon.Outcome{})
 	if _, d := g.ask(t, "GET /"); !d.Passed() {
 		t.Errorf("the place was not given back: %+v", d)
+	}
+	if _, d := g.ask(t, "GET /"); d.Reason != limit.RateExceeded {
+		t.Errorf("what was refused as busy was free: %+v", d)
 	}
 }
 

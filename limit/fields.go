@@ -15,7 +15,6 @@ import (
 type group struct {
 	name     string
 	by       []dimension
-	perRoute bool
 	field    string // of the body, if it is by one
 	cost     int64
 	top      bool // its settings stand in Config itself, so that a route may change them

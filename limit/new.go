@@ -253,7 +253,6 @@ func (b *builder) add(g *group, costAt string, nameAt ...string) {
 	words := make([]string, len(g.by))
 	for i, d := range g.by {
 		words[i] = d.String()
-		g.perRoute = g.perRoute || d.kind == byRoute
 		if d.kind == byField {
 			g.field = d.name
 		}

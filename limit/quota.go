@@ -69,8 +69,10 @@ func (p Period) end(t time.Time) time.Time {
 		m, d = m+1, 1
 	}
 	end := time.Date(y, m, d, 0, 0, 0, 0, t.Location())
-	for !end.After(t) { // midnight was skipped there
-		end = end.Add(time.Hour)
+	if end.Hour() != 0 { // midnight was skipped there, and this is before the gap
+		if next := end.Add(time.Hour); next.Day() != end.Day() {
+			end = next
+		}
 	}
 	return end
 }

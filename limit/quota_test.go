@@ -3,6 +3,7 @@ package limit_test
 import (
 	"context"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -59,9 +60,12 @@ func TestCalendar(t *testing.T) {
 		{limit.Day, "UTC", "2026-12-31T23:59:59.999999999Z", "2027-01-01T00:00:00Z"},
 		{limit.Day, "Europe/Berlin", "2026-07-01T22:00:00Z", "2026-07-02T22:00:00Z"},
 		{limit.Day, "Europe/Berlin", "2026-07-01T21:59:59Z", "2026-07-01T22:00:00Z"},
-		{limit.Day, "Europe/Berlin", "2026-10-25T12:00:00Z", "2026-10-25T23:00:00Z"}, // of 25 hours
-		{limit.Day, "Africa/Cairo", "2023-04-27T12:00:00Z", "2023-04-27T22:00:00Z"},  // to a midnight that was skipped
-		{limit.Week, "", "2026-03-01T12:00:00Z", "2026-03-02T00:00:00Z"},             // a Sunday
+		{limit.Day, "Europe/Berlin", "2026-10-25T12:00:00Z", "2026-10-25T23:00:00Z"},  // of 25 hours
+		{limit.Day, "Africa/Cairo", "2023-04-27T12:00:00Z", "2023-04-27T22:00:00Z"},   // to a midnight that was skipped
+		{limit.Day, "America/Havana", "2026-03-08T03:59:59Z", "2026-03-08T05:00:00Z"}, // likewise, west of Greenwich
+		{limit.Day, "America/Havana", "2026-03-08T04:59:59Z", "2026-03-08T05:00:00Z"},
+		{limit.Day, "America/Havana", "2026-03-08T05:00:00Z", "2026-03-09T04:00:00Z"},
+		{limit.Week, "", "2026-03-01T12:00:00Z", "2026-03-02T00:00:00Z"}, // a Sunday
 		{limit.Week, "", "2026-03-02T00:00:00Z", "2026-03-09T00:00:00Z"},
 		{limit.Month, "", "2026-01-31T12:00:00Z", "2026-02-01T00:00:00Z"},
 		{limit.Month, "", "2028-02-29T12:00:00Z", "2028-03-01T00:00:00Z"},
@@ -77,12 +81,29 @@ func TestCalendar(t *testing.T) {
 	}
 }
 
+// Each period has a key of its own, also when time goes back.
+func TestPeriodsAreCountedApart(t *testing.T) {
+	s := &recorder{}
+	g := gateOn(t, further(limit.Limit{By: limit.By{"client"}, Quota: limit.Quota{Count: 9, Per: limit.Day}, Bytes: limit.Bytes{Size: merlon.GiB, Window: limit.Day}}), s)
+	monday := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	for _, at := range []time.Time{monday, monday.Add(24 * time.Hour), monday.Add(time.Hour)} {
+		g.now = at
+		g.ask(t, "GET /")
+	}
+	for _, i := range []int{0, 1} { // the quota, the bytes
+		a, b, c := s.asks[i], s.asks[i+2], s.asks[i+4]
+		if string(a.Key) == string(b.Key) || string(a.Key) != string(c.Key) || !a.Quota.Ends.Equal(c.Quota.Ends) || !b.Quota.Ends.Equal(a.Quota.Ends.Add(24*time.Hour)) {
+			t.Errorf("%q until %s, %q until %s, %q until %s", a.Key, a.Quota.Ends, b.Key, b.Quota.Ends, c.Key, c.Quota.Ends)
+		}
+	}
+}
+
 // At every time a period has an end ahead, not too far, which is the same from
 // then on until it is reached.
 func FuzzCalendar(f *testing.F) {
 	f.Add(int64(1_772_000_000), int64(5000), uint8(1), uint8(0))
 	f.Add(int64(1_682_600_000), int64(3600), uint8(2), uint8(3))
-	zones := []string{"", "Europe/Berlin", "Asia/Kolkata", "Africa/Cairo", "Australia/Lord_Howe", "America/Sao_Paulo", "Pacific/Apia", "Asia/Beirut"}
+	zones := []string{"", "Europe/Berlin", "Asia/Kolkata", "Africa/Cairo", "Australia/Lord_Howe", "America/Sao_Paulo", "America/Havana", "Pacific/Apia", "Asia/Beirut"}
 	most := map[limit.Period]time.Duration{limit.Hour: time.Hour, limit.Day: 25 * time.Hour, limit.Week: 7*24*time.Hour + time.Hour, limit.Month: 31*24*time.Hour + time.Hour}
 	f.Fuzz(func(t *testing.T, unix, later int64, p, z uint8) {
 		per, zone := limit.Period(p%4+1), zones[int(z)%len(zones)]
@@ -171,6 +192,25 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+// Others may come between the beginning and the end of a transfer.
+func TestBytesGoToTheirOwnAccount(t *testing.T) {
+	g := newGate(t, further(limit.Limit{By: limit.By{"client"}, Bytes: limit.Bytes{Size: 10 * merlon.KiB, Per: time.Hour}}))
+	slow := g.from(t, "GET /", client("192.0.2.1"))
+	g.Check(slow)
+	for i := range 50 {
+		g.transfer(t, 0, 0, client("198.51.100."+strconv.Itoa(i)))
+	}
+	g.Done(slow, merlon.Outcome{Out: 1 << 20})
+	if d := g.transfer(t, 0, 0, client("192.0.2.1")); d.Passed() {
+		t.Error("a transfer during which others came was not counted")
+	}
+	for i := range 50 {
+		if d := g.transfer(t, 0, 0, client("198.51.100."+strconv.Itoa(i))); !d.Passed() {
+			t.Errorf("client %d pays for it: %+v", i, d)
+		}
+	}
+}
+
 // Refused requests hold no bytes back, and what was never counted is not added.
 func TestBytesOfRefused(t *testing.T) {
 	c := further(limit.Limit{By: limit.By{"client"}, Bytes: limit.Bytes{Size: 10 * merlon.KiB, Per: time.Hour}})
@@ -247,6 +287,43 @@ func TestDistinctUnderRace(t *testing.T) {
 	wg.Wait()
 	if len(seen) > 20 || len(seen) < 10 {
 		t.Errorf("%d addresses of 50 came through, want 20", len(seen))
+	}
+}
+
+// A stubborn store says of one more path each time that it has been seen.
+type stubborn struct {
+	recorder
+	calls int
+}
+
+func (s *stubborn) Take(ctx context.Context, asks []count.Ask, results []count.Result, now time.Time) error {
+	s.calls++
+	_ = s.recorder.Take(ctx, asks, results, now)
+	for i, a := range asks {
+		if a.Quota.Burst == 1 {
+			results[i] = count.Result{Retry: time.Hour}
+			break
+		}
+	}
+	return nil
+}
+
+// A race that never ends is given up, and what may be new costs then.
+func TestDistinctIsAskedAFewTimes(t *testing.T) {
+	var list []limit.Limit
+	for i := range 9 {
+		list = append(list, limit.Limit{Name: "n" + strconv.Itoa(i), Rate: rate(t, "10/h"), Distinct: true})
+	}
+	s := &stubborn{}
+	if _, d := gateOn(t, further(list...), s).ask(t, "GET /"); !d.Passed() || s.calls != 4 {
+		t.Errorf("asked %d times, want 4: %+v", s.calls, d)
+	}
+	cost := int64(0)
+	for _, a := range s.asks[len(s.asks)-9:] {
+		cost += a.Cost
+	}
+	if cost != 6 {
+		t.Errorf("at last %d of 9 cost, want the 6 of which it is not known that they were seen", cost)
 	}
 }
 

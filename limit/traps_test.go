@@ -306,6 +306,15 @@ func TestOneCountOverAllRoutes(t *testing.T) {
 	if n := gateOn(t, further(own), s).passes(t, 9, "GET /", route("/d")); n != 2 {
 		t.Errorf("%d on a route with a limit of its own, want 2", n)
 	}
+	own = siteWide
+	own.Burst = 2
+	if n := gateOn(t, further(own), s).passes(t, 9, "GET /", route("/e")); n != 2 {
+		t.Errorf("%d on a route with a burst of its own, want 2", n)
+	}
+	own.Rate = rate(t, "2/min")
+	if n := gateOn(t, further(own), s).passes(t, 9, "GET /", route("/f")); n != 2 {
+		t.Errorf("%d on a route with the same burst and another rate, want 2", n)
+	}
 	each := limit.Limit{By: limit.By{"client", "route"}, Rate: rate(t, "5/h")}
 	a = gateOn(t, further(each), s)
 	if n := a.passes(t, 9, "GET /", route("/a")) + a.passes(t, 9, "GET /", route("/b")); n != 10 {
@@ -316,9 +325,12 @@ func TestOneCountOverAllRoutes(t *testing.T) {
 // A name that clients can spell into parts of the key must not meet another's.
 func TestKeysDoNotMeet(t *testing.T) {
 	g := newGate(t, further(limit.Limit{By: limit.By{"user", "route"}, Rate: rate(t, "1/h")}))
-	for _, r := range [][2]string{{"a", "b"}, {"ab", ""}, {"", "ab"}, {"a\x01b", ""}, {"a", "\x01b"}, {"192.0.2.1", "b"}, {"\x04\xc0\x00\x02\x01", "b"}} {
+	for _, r := range [][2]string{{"a", "b"}, {"ab", ""}, {"", "ab"}, {"a\x01b", ""}, {"a", "\x01b"}, {"192.0.2.1", "b"}, {"\xc0\x00\x02\x01", "b"}, {"\x00\x02\x01", "b"}, {"\x04\xc0\x00\x02\x01", "b"}} {
 		if n := g.passes(t, 3, "GET /", user(r[0]), route(r[1])); n != 1 {
 			t.Errorf("%q: %d passed, want 1", r, n)
 		}
+	}
+	if n := g.passes(t, 3, "GET /", route("b")); n != 1 {
+		t.Errorf("nobody: %d passed, want 1", n)
 	}
 }
