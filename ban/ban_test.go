@@ -1,6 +1,8 @@
 package ban_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -532,4 +534,48 @@ func TestSharedCountsBanNobody(t *testing.T) {
 	}
 	w.visit(visit{path: "/waf"})
 	w.wants(visit{}, "")
+}
+
+// impatient counts nothing for who has gone away, and can be broken.
+type impatient struct {
+	count.Store
+	err error
+}
+
+func (s *impatient) Take(ctx context.Context, asks []count.Ask, results []count.Result, now time.Time) error {
+	if s.err != nil {
+		return s.err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.Store.Take(ctx, asks, results, now)
+}
+
+// Who does not wait for the answer is counted all the same, and counting that
+// fails bans nobody and is told once in a while.
+func TestCounting(t *testing.T) {
+	counts := &impatient{Store: count.NewMemory(count.MemoryConfig{Keys: 8})}
+	told := &notices{}
+	w := newWorld(t, ban.Config{Strikes: 5}, options{bans: ban.NewBans(nil, counts, told.add)})
+	w.drive(w.bans)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	away := func() {
+		r := merlontest.Request(t, "GET /waf")
+		r.Request = r.WithContext(gone)
+		r.Client, r.Site = netip.MustParseAddr(office), "shop.example.com"
+		w.gate.Check(r)
+		w.gate.Done(r, merlon.Outcome{Status: 403, Guard: r.RefusedBy()})
+	}
+	for range 6 {
+		away()
+	}
+	w.wants(visit{}, ban.Banned)
+	counts.err = errors.New("no room")
+	w.times(50, visit{client: other, path: "/waf"})
+	w.wants(visit{client: other}, "")
+	if n := told.of(ban.NotCounted); len(n) != 1 || !n[0].Alarm() || n[0].Err == nil {
+		t.Errorf("told %+v", n)
+	}
 }

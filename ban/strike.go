@@ -54,7 +54,6 @@ func looking(status int) bool {
 // Done counts how r ended.
 func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	switch {
-	case o.Guard == g.Name():
 	case o.Guard != "":
 		if cost := g.weight(o.Guard); cost > 0 {
 			g.strike(r, o.Guard, cost)

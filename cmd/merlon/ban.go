@@ -116,7 +116,7 @@ func banListCommand(o *office) *cobra.Command {
 					if l.Name != "" {
 						who = "user:" + l.Name
 					}
-					printf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", dash(who), cmp.Or(dash(b.Site), "-"), day(b.Since), day(b.Until), b.Times, dash(b.By), dash(b.Why))
+					printf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", dash(who), dash(cmp.Or(b.Site, "all")), day(b.Since), day(b.Until), b.Times, dash(b.By), dash(b.Why))
 				}
 				if output == "json" {
 					return errors.Join(errs...)
