@@ -26,7 +26,6 @@ var shapes = map[string]func(*merlon.Request) bool{
 var defaults = []Allow{{Kind: "git"}, {Kind: "packages"}, {Kind: "well-known"}, {Kind: kindCrawlers}}
 
 const maxRules = 1000
-
 // rules say who need not prove anything.
 type rules struct {
 	list     []rule // without those about crawlers

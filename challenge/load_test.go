@@ -66,6 +66,11 @@ func TestFloodOnAndOff(t *testing.T) {
 	f.window(450, 0)
 	f.on(false, "one window over and one not")
 	f.window(600, 0)
+	f.window(300, 0)
+	f.window(600, 0)
+	f.on(false, "a calm window between two that are over")
+	f.window(450, 0)
+	f.window(600, 0)
 	f.window(600, 0)
 	d := f.on(true, "two windows over")
 	if d.Reason != challenge.FloodWorkRequired || d.Code() != http.StatusTooManyRequests || len(d.Findings) != 1 || d.Findings[0].Rule != "over.rate" || !strings.Contains(d.Findings[0].Message, "120 requests") {
