@@ -200,7 +200,7 @@ func TestDeadlineAfterQueue(t *testing.T) {
 // Through the real upstream: 504 if nothing was sent, broken off otherwise, and
 // the backend's work is cancelled.
 func TestDeadlineThroughUpstream(t *testing.T) {
-	for _, scheme := range []string{"http"} {
+	for _, scheme := range []string{"http", "h2c"} {
 		t.Run(scheme, func(t *testing.T) { throughUpstream(t, scheme) })
 	}
 }
