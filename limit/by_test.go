@@ -242,7 +242,7 @@ func TestUnclearFields(t *testing.T) {
 
 // A body that is waited for is a request under way.
 func TestWaitingForABodyTakesAPlace(t *testing.T) {
-	c := limit.Config{Rate: rate(t, "5/h"), Limits: []limit.Limit{{By: limit.By{"field user"}, Rate: rate(t, "100/s"), Concurrent: 9}}}
+	c := limit.Config{Rate: rate(t, "5/h"), Limits: []limit.Limit{{By: limit.By{"field user"}, Rate: rate(t, "100/s"), Concurrent: 1}}}
 	c.Concurrent.Client = 1
 	g := newGate(t, c)
 	arrived, body := make(chan struct{}), make(chan struct{})
