@@ -132,7 +132,7 @@ func signedInPass(t *testing.T, h *house) {
 	key := h.key("from a banned address", 1)
 	a := h.from(addr)
 	a.get("/in/x", "Authorization", key).want(t, "with a key", 200)
-	a.get("/in/x", "Authorization", key[:len(key)-2]+"xx").want(t, "with a wrong key", 403)
+	a.get("/in/x", "Authorization", key[:len(key)-2]+"xx").want(t, "with a wrong key", 401)
 	a.get("/", "Cookie", "__Host-merlon="+strings.Repeat("A", 43)).want(t, "with a made-up session", 403)
 }
 
@@ -226,7 +226,7 @@ func listed(t *testing.T, h *house) {
 
 func decoy(t *testing.T, h *house) {
 	a := h.from("127.0.30.80")
-	a.get("/app.env").want(t, "what is no decoy", 200)
+	a.get("/environment").want(t, "what is no decoy", 200)
 	a.get("/.env").want(t, "a decoy", 404)
 	eventually(t, "banned for a decoy", func() bool { return a.get("/").Status == 403 })
 	if e := h.events(1, reason("decoy-touched")); len(e) > 0 && (e[0].Guard != "decoy" || e[0].Status != 404) {

@@ -124,7 +124,7 @@ func TestChallengeForPrograms(t *testing.T) {
 	// Those that are welcome by rule, and those that are known.
 	a.get("/hooks/payment").want(t, "a webhook", 200)
 	p.from("127.0.50.9").get("/x").want(t, "an allowed address", 200)
-	a.get("/repo.git/info/refs?service=git-upload-pack", "User-Agent", "git/2.47").want(t, "git", 200)
+	a.get("/repo/info/refs?service=git-upload-pack", "User-Agent", "git/2.47").want(t, "git", 200)
 	a.get("/robots.txt").want(t, "robots.txt", 200)
 	key := p.key("a program", 0)
 	a.get("/x", "Authorization", key).want(t, "an API key", 200)

