@@ -36,7 +36,8 @@ const (
 	// SharedBack: it counts again.
 	SharedBack Event = "shared-back"
 	// SharedForgot: it counts, but has forgotten counts: it was flushed or
-	// restarted, or throws away keys for want of memory.
+	// restarted, or throws away keys for want of memory. Told once for as long
+	// as it goes on.
 	SharedForgot Event = "shared-forgot"
 )
 
@@ -61,7 +62,8 @@ type Notice struct {
 // burst, and each time it forgets is one. A burst divided is at least 1 and at
 // least what one request costs, so bursts smaller than n times that are
 // exceeded by as much; rates are not. Of places at most Most are held twice
-// for as long as those who held them when the store was lost or came back.
+// for as long as those who held them when the store was lost, came back or
+// forgot.
 type Fallback struct {
 	c        FallbackConfig
 	shared   Store
@@ -291,17 +293,24 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 func (f *Fallback) probe(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	p, ok := f.shared.(Prober)
-	if !ok {
-		q := Quota{Every: time.Microsecond, Burst: 1}
-		return f.shared.Take(ctx, []Ask{{Key: Key("probe"), Quota: q}}, make([]Result, 1), time.Now())
-	}
-	forgot, err := p.Probe(ctx, time.Now())
+	forgot, err := probe(ctx, f.shared, time.Now())
 	if err == nil && forgot {
-		f.forgot.Store(int64(time.Since(f.began)))
+		at := int64(time.Since(f.began))
+		if at-f.forgot.Swap(at) < int64(f.c.Settle) {
+			return nil // that it forgets again and again is told already
+		}
 		f.notify(Notice{Event: SharedForgot, Replicas: int(f.sharing())})
 	}
 	return err
+}
+
+// probe asks a store that is no [Prober] by looking at a count.
+func probe(ctx context.Context, s Store, now time.Time) (forgot bool, err error) {
+	if p, ok := s.(Prober); ok {
+		return p.Probe(ctx, now)
+	}
+	look := Ask{Key: Key("probe"), Quota: Quota{Every: time.Microsecond, Burst: 1}}
+	return false, s.Take(ctx, []Ask{look}, make([]Result, 1), now)
 }
 
 // Shared says whether the shared store counts at the moment.

@@ -53,7 +53,10 @@ const (
 	longKey     = 1 << 10 // of longer keys nothing is leased
 )
 
-var _ Store = (*Lease)(nil)
+var (
+	_ Store  = (*Lease)(nil)
+	_ Prober = (*Lease)(nil)
+)
 
 // NewLease returns a Lease of up to size units for at most hold.
 func NewLease(size int64, hold time.Duration, shared Store) *Lease {
@@ -261,6 +264,12 @@ func (l *Lease) Add(ctx context.Context, asks []Ask, now time.Time) error {
 // Hold implements [Store].
 func (l *Lease) Hold(ctx context.Context, places []Place) (full int, release func(), err error) {
 	return l.shared.Hold(ctx, places)
+}
+
+// Probe implements [Prober]: it asks the shared store. So a [Fallback] can
+// stand before a Lease, and uses none while that store is lost.
+func (l *Lease) Probe(ctx context.Context, now time.Time) (forgot bool, err error) {
+	return probe(ctx, l.shared, now)
 }
 
 // sweep gives back what was not handed out in time.

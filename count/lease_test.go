@@ -136,6 +136,31 @@ func TestLeaseAllOrNothing(t *testing.T) {
 	}
 }
 
+// Behind a fallback, what a lease has is not used while the store is lost, and
+// all of it together stays within the bounds.
+func TestLeaseBehindAFallback(t *testing.T) {
+	s, now := newShaky(), time.Now()
+	q := count.Quota{Every: time.Hour, Burst: 400}
+	l := lease(t, 20, time.Hour, s)
+	f, n := fallback(t, patient, l, 2)
+	for range 100 {
+		if !take(t, f, key(1), q, 1, now).OK {
+			t.Fatal("refused")
+		}
+	}
+	s.fail(errors.New("down"))
+	eventually(t, "it is noticed by asking", func() bool { return !f.Shared() })
+	if more := grants(t, f, key(1), q, now); more != 100 {
+		t.Errorf("%d more of half of 400, of which 100 were granted", more)
+	}
+	s.fail(nil)
+	eventually(t, "it is back", f.Shared)
+	if more := grants(t, f, key(1), q, now); more != 300 {
+		t.Errorf("%d more when it is back, want the 300 that are left", more)
+	}
+	eventually(t, "both are told", func() bool { return len(n.events()) == 2 })
+}
+
 func BenchmarkLease(b *testing.B) {
 	l := lease(b, 1000, time.Second, newShaky())
 	asks, res := []count.Ask{{Key: benchKey(1), Quota: often, Cost: 1}}, make([]count.Result, 1)

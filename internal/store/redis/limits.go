@@ -155,7 +155,8 @@ type Limits struct {
 	last uint64
 	held map[string]string // who holds a place, and the key it is in
 
-	mark mark // of Probe
+	probing sync.Mutex
+	mark    mark
 
 	stop context.CancelFunc
 	done sync.WaitGroup

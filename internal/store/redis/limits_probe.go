@@ -33,8 +33,10 @@ var _ count.Prober = (*Limits)(nil)
 
 // Probe implements [count.Prober]: it counts, and looks for what it left, in
 // every part of a cluster, and connects to what it must. A server that throws
-// away keys for want of memory has forgotten too. Only one may run at a time.
+// away keys for want of memory has forgotten too.
 func (l *Limits) Probe(ctx context.Context, now time.Time) (forgot bool, err error) {
+	l.probing.Lock()
+	defer l.probing.Unlock()
 	cmds := make(rueidis.Commands, 0, 2*probes)
 	keep := decimal((count.MaxWindow + 24*time.Hour).Milliseconds())
 	word := rand.Text()

@@ -62,7 +62,19 @@ func TestLimits(t *testing.T) {
 }
 
 func TestLimitsOverTLSWithFewRights(t *testing.T) {
-	countContract(t, withTLS(t, strings.Fields(redis.LimitRights)...))
+	at := withTLS(t, strings.Fields(redis.LimitRights)...)
+	countContract(t, at)
+	l := limits(t, at)
+	for range 2 {
+		if forgot, err := l.Probe(t.Context(), time.Now()); forgot || err != nil {
+			t.Errorf("%v %v", forgot, err)
+		}
+	}
+	r := redis.NewReplicas(dialLimits(t, at), "")
+	other := redis.NewReplicas(dialLimits(t, at), "")
+	eventually(t, "two are counted", func() bool { return r.Count() == 2 })
+	other.Close()
+	r.Close()
 }
 
 func hourly(name string, burst, cost int64) count.Ask {
