@@ -141,33 +141,8 @@ type Guard struct {
 
 // New returns a Guard.
 func New(c Config, env Env) (*Guard, error) {
-	var errs []error
-	bad := func(setting, value, rule string) { errs = append(errs, merlon.BadSetting(setting, value, rule)) }
-	number := func(setting string, n *int, unset int) {
-		switch {
-		case *n == 0:
-			*n = unset
-		case *n < 0 || *n > maxCount:
-			bad(setting, strconv.Itoa(*n), "must be from 1 to 100000")
-		}
-	}
-	span := func(setting string, d *time.Duration, unset, low, high time.Duration, rule string) {
-		if *d == 0 {
-			*d = unset
-		}
-		if *d < low || *d > high {
-			bad(setting, d.String(), rule)
-		}
-	}
-	number("strikes", &c.Strikes, defaultStrikes)
-	number("errors", &c.Errors, defaultErrors)
-	span("within", &c.Within, time.Minute, time.Second, 24*time.Hour, "must be from 1s to 24h")
-	span("first", &c.First, time.Minute, time.Second, maxLength, "must be from 1s to 720h")
-	if c.Longest == 0 {
-		c.Longest = max(24*time.Hour, c.First)
-	} else {
-		span("longest", &c.Longest, 0, c.First, maxLength, "must be from first to 720h")
-	}
+	c, err := c.complete()
+	errs := []error{err}
 	g := &Guard{env: env, bans: env.Bans, c: c}
 	if g.bans == nil {
 		g.bans = NewBans(nil, nil, nil)
@@ -178,7 +153,7 @@ func New(c Config, env Env) (*Guard, error) {
 			rule = "has bits beyond its length set; write " + p.Masked().String()
 		}
 		if rule != "" {
-			bad("allow["+strconv.Itoa(i)+"]", text, rule)
+			errs = append(errs, merlon.BadSetting("allow["+strconv.Itoa(i)+"]", text, rule))
 			continue
 		}
 		if g.allow == nil {
@@ -194,14 +169,40 @@ func New(c Config, env Env) (*Guard, error) {
 		}
 		g.lists = append(g.lists, l)
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	quota := func(n int) count.Quota {
 		return count.Quota{Every: c.Within / time.Duration(n*tenths), Burst: int64(n * tenths)}
 	}
 	g.strikes, g.errors = quota(c.Strikes), quota(c.Errors)
 	return g, nil
+}
+
+// complete returns c with its defaults.
+func (c Config) complete() (Config, error) {
+	var errs []error
+	number := func(setting string, n *int, unset int) {
+		switch {
+		case *n == 0:
+			*n = unset
+		case *n < 0 || *n > maxCount:
+			errs = append(errs, merlon.BadSetting(setting, strconv.Itoa(*n), "must be from 1 to 100000"))
+		}
+	}
+	span := func(setting string, d *time.Duration, unset, low, high time.Duration, rule string) {
+		if *d == 0 {
+			*d = unset
+		} else if *d < low || *d > high {
+			errs = append(errs, merlon.BadSetting(setting, d.String(), rule))
+		}
+	}
+	number("strikes", &c.Strikes, defaultStrikes)
+	number("errors", &c.Errors, defaultErrors)
+	span("within", &c.Within, time.Minute, time.Second, 24*time.Hour, "must be from 1s to 24h")
+	span("first", &c.First, time.Minute, time.Second, maxLength, "must be from 1s to 720h")
+	span("longest", &c.Longest, max(24*time.Hour, c.First), c.First, maxLength, "must be from first to 720h")
+	return c, errors.Join(errs...)
 }
 
 // Name returns "ban".
