@@ -151,7 +151,8 @@ func TestFallbackWhateverHappens(t *testing.T) {
 			}
 			c.mend(t, srv, admin)
 			for _, r := range all {
-				eventually(t, "it recovers", func() bool { return r.Shared() && len(r.events()) >= len(c.events) })
+				eventually(t, "it is told", func() bool { return len(r.events()) >= len(c.events) })
+				recovers(t, r)
 			}
 			after := flood(t, all, append(asks, hourly("fresher", burst, 1)))
 			for i, n := range after[:4] {

@@ -67,7 +67,7 @@ func TestLimitsFailOverBySentinel(t *testing.T) {
 	}
 	for _, r := range all {
 		eventually(t, "it is noticed", func() bool { return len(r.events()) > 0 })
-		eventually(t, "it recovers", r.Shared)
+		recovers(t, r)
 	}
 	t.Logf("recovered after %v, told %v", time.Since(before).Round(time.Millisecond), all[0].events())
 	for i, n := range flood(t, all, asks) {
