@@ -1,6 +1,7 @@
 package challenge
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -25,7 +26,6 @@ var shapes = map[string]func(*merlon.Request) bool{
 
 var defaults = []Allow{{Kind: "git"}, {Kind: "packages"}, {Kind: "well-known"}, {Kind: kindCrawlers}}
 
-const maxRules = 1000
 // rules say who need not prove anything.
 type rules struct {
 	list     []rule // without those about crawlers
@@ -48,8 +48,8 @@ func newRules(list []Allow, known *Crawlers) (*rules, []error) {
 	if !slices.ContainsFunc(list, func(w Allow) bool { return w.Kind == kindNoDefaults }) {
 		all = slices.Concat(list, defaults)
 	}
-	if len(list) > maxRules {
-		return a, []error{merlon.BadSetting("allow", "", fmt.Sprintf("must be at most %d rules", maxRules))}
+	if len(list) > 1000 {
+		return a, []error{merlon.BadSetting("allow", "", "must be at most 1000 rules")}
 	}
 	for i, w := range all {
 		place := "allow[" + strconv.Itoa(i) + "]"
@@ -125,7 +125,6 @@ func vendorNames() (names []string) {
 
 // network reads an address or a network.
 func network(text string) (netip.Prefix, error) {
-	const form = "must be an address such as 192.0.2.7 or a network such as 10.8.0.0/16"
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
 		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), nil
@@ -133,9 +132,9 @@ func network(text string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil:
-		return p, fmt.Errorf("%s", form)
+		return p, errors.New("must be an address such as 192.0.2.7 or a network such as 10.8.0.0/16")
 	case p.Addr().Is4In6():
-		return p, fmt.Errorf("must be written as an IPv4 or an IPv6 network")
+		return p, errors.New("must be written as an IPv4 or an IPv6 network")
 	case p != p.Masked():
 		return p, fmt.Errorf("must have no bits beyond its length; %s has none", p.Masked())
 	}
