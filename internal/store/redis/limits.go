@@ -175,6 +175,9 @@ func DialLimits(at secrets.Secret) (rueidis.Client, error) {
 	if o.ConnWriteTimeout == 0 {
 		o.ConnWriteTimeout = time.Second
 	}
+	if o.Dialer.Timeout == 0 {
+		o.Dialer.Timeout = patience
+	}
 	o.AlwaysPipelining = true // a request that gives up must not take the connection with it
 	o.PipelineMultiplex = -1  // one connection: what is sent together needs no more
 	return rueidis.NewClient(o)

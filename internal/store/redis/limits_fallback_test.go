@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/secrets"
 )
 
 // A replica is one of three that share a server.
@@ -214,4 +216,41 @@ func TestHangingServerHoldsNobody(t *testing.T) {
 	}
 }
 
-var _ count.Prober = (*redis.Limits)(nil)
+// A replica that starts while the server is down has its share, by the count
+// that was kept, and counts in common as soon as the server is there.
+func TestStartWithoutServer(t *testing.T) {
+	srv, at := onSocket(t)
+	srv.kill()
+	file := filepath.Join(t.TempDir(), "replicas")
+	write(t, file, []byte("4\n"))
+	shared, err := redis.OpenLimits(secrets.New(at), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	r := new(replica)
+	c := count.FallbackConfig{Timeout: 2 * time.Second, Watch: 100 * time.Millisecond, Retry: 50 * time.Millisecond}
+	r.Fallback = count.NewFallback(c, shared, count.NewMemory(count.MemoryConfig{Keys: 1024}), shared.Count, r.notify)
+	defer r.Close()
+	for i := range 40 {
+		if ok := takes(t, r, hourly("a", 40, 1)); ok != (i < 10) {
+			t.Fatalf("%d of a quarter of 40: %v", i+1, ok)
+		}
+	}
+	if full, _, err := r.Hold(t.Context(), []count.Place{{Key: count.Key("a"), Most: 4}}); full != -1 || err != nil {
+		t.Errorf("%d %v", full, err)
+	}
+	srv.run(t)
+	recovers(t, r)
+	if !takes(t, limits(t, at), hourly("b", 1, 1)) || takes(t, r, hourly("b", 1, 1)) {
+		t.Error("it does not count in common")
+	}
+	if n := shared.Count(); n != 4 {
+		t.Errorf("%d replicas, before those that were kept can have been seen", n)
+	}
+	for _, bad := range []string{"", "http://s3cret@x", "redis://192.0.2.1:6379"} {
+		if _, err := redis.OpenLimits(secrets.New(bad), ""); err == nil || has(err.Error(), "s3cret") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}

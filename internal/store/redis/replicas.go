@@ -56,7 +56,7 @@ type Replicas struct {
 func NewReplicas(c rueidis.Client, file string) *Replicas {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Replicas{c: c, self: rand.Text(), file: file, stop: stop, done: make(chan struct{})}
-	r.count.Store(int64(r.read()))
+	r.count.Store(int64(readCount(file)))
 	go r.beats(ctx)
 	return r
 }
@@ -74,12 +74,12 @@ func (r *Replicas) Close() {
 	r.c.Do(ctx, r.c.B().Zrem().Key(replicasKey).Member(r.self).Build())
 }
 
-// read returns the last count.
-func (r *Replicas) read() int {
-	if r.file == "" {
+// readCount returns the last count.
+func readCount(file string) int {
+	if file == "" {
 		return 1
 	}
-	b, err := os.ReadFile(r.file)
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return 1
 	}
