@@ -37,7 +37,10 @@ identity:
   tenant: customer/
   password: {argon2: {memory: 12MiB, time: 3}}
 sites:
-  - host: localhost
+`
+
+// limitedSite is one of several sites that are alike: each counts for itself.
+const limitedSite = `  - host: HOST
     upstream: BACKEND
     routes:
       - {path: /client/**, limit: {rate: 1/h, burst: 20, by: client}}
@@ -76,11 +79,21 @@ func newFleet(t *testing.T) *fleet {
 	f := &fleet{redis: harness.StartRedis(t), held: make(chan struct{})}
 	env := []string{"MERLON_STORE=" + db, "MERLON_REDIS=" + f.redis.URL, "MERLON_KEY=" + strings.Repeat("0123456789", 5)}
 	seed(t, store.Config{URL: secrets.New(db)}, people(t)...)
+	text := limited + strings.ReplaceAll(limitedSite, "HOST", "localhost")
+	for i := range tries {
+		text += strings.ReplaceAll(limitedSite, "HOST", siteOf(i))
+	}
 	for range 3 {
-		f.all = append(f.all, serve(t, limited, f.answer, env...))
+		f.all = append(f.all, serve(t, text, f.answer, env...))
 	}
 	return f
 }
+
+// tries is how often it is tried to count exactly: Redis has 20 ms to answer,
+// which on a machine that does much else at the same time it may not keep.
+const tries = 4
+
+func siteOf(try int) string { return fmt.Sprintf("try%d.localhost", try) }
 
 func (f *fleet) answer(w http.ResponseWriter, r *http.Request) {
 	if !strings.HasPrefix(r.URL.Path, "/hold/") {
@@ -153,9 +166,11 @@ const clients = 64
 // A wave is many requests of a few groups; what is counted together is a group.
 type wave struct {
 	method, path string
+	host         string // localhost if empty
 	groups       int
 	fields       func(group, i int) []string // those of request i of a group
 	text         func(group, i int) string   // its body, if it has one
+	before       func(host string)           // is called first, if it is there
 }
 
 // each is how many requests there are of a group: more than three replicas
@@ -171,6 +186,7 @@ func (f *fleet) send(t *testing.T, w wave) (through []int, all *tally) {
 	askers := make([]*asker, len(f.all))
 	for i, p := range f.all {
 		askers[i] = p.from("127.0.0.1")
+		askers[i].host = w.host
 	}
 	parallel(clients, w.groups*each, func(n int) {
 		group, i := n%w.groups, n/w.groups
@@ -233,7 +249,7 @@ func exactLimits(t *testing.T, f *fleet) {
 	shops := func(row string) func(group, i int) []string {
 		return func(group, _ int) []string { return []string{"X-Shop", fmt.Sprint(row, group)} }
 	}
-	sessions := f.sessions(t)
+	var sessions []string
 	slow := 0 // how often Redis was
 	for _, c := range []struct {
 		name string
@@ -260,7 +276,8 @@ func exactLimits(t *testing.T, f *fleet) {
 		{"role", wave{groups: 2, fields: by(func(group, i int) int { return 4*group + i%4 })}, burst},
 		{"tenant", wave{groups: 2, fields: by(func(group, i int) int { return 2*group + 4*(i%2) + i/2%2 })}, burst},
 		{"key", wave{groups: 8, fields: by(func(group, _ int) int { return group })}, burst},
-		{"session", wave{groups: len(sessions), fields: func(group, _ int) []string { return []string{"Cookie", sessions[group]} }}, burst},
+		{"session", wave{groups: 3, before: func(host string) { sessions = f.sessions(t, host) },
+			fields: func(group, _ int) []string { return []string{"Cookie", sessions[group]} }}, burst},
 		{"both", wave{groups: 4, fields: func(group, i int) []string {
 			return []string{"Authorization", keys[2*(group/2)+i%2], "X-Shop", fmt.Sprint(group % 2)}
 		}}, burst},
@@ -277,14 +294,13 @@ func exactLimits(t *testing.T, f *fleet) {
 			if w.method == "" {
 				w.method = "GET"
 			}
-			before := f.lost(t)
-			began := time.Now()
-			through, all := f.send(t, w)
-			t.Logf("let through %v of %d each, in %v: %v", through, each, time.Since(began).Round(time.Millisecond), all.by)
-			if !slices.Equal(before, f.lost(t)) {
-				// This machine was too busy for it in that moment, and what holds then is
-				// for the tests of a Redis that fails.
-				t.Logf("Redis was given up: answers took longer than they may")
+			w.host = siteOf(0)
+			through, all, shared := f.count(t, w)
+			for try := 1; !shared && try < tries; try++ {
+				w.host = siteOf(try)
+				through, all, shared = f.count(t, w)
+			}
+			if !shared {
 				slow++
 				return
 			}
@@ -298,16 +314,35 @@ func exactLimits(t *testing.T, f *fleet) {
 			}
 		})
 	}
-	if slow > 10 {
-		t.Errorf("Redis was given up in %d of these tests", slow)
+	if slow > 4 {
+		t.Errorf("Redis was given up %d times in each of %d tests", tries, slow)
 	}
 }
 
+// count sends a wave, and reports whether all of it was counted in Redis.
+func (f *fleet) count(t *testing.T, w wave) (through []int, all *tally, shared bool) {
+	t.Helper()
+	for _, p := range f.all {
+		eventually(t, "limits are counted in Redis", func() bool { return p.Metric(t, "merlon_limits_shared") == 1 })
+	}
+	if w.before != nil {
+		w.before(w.host)
+	}
+	before := f.lost(t)
+	began := time.Now()
+	through, all = f.send(t, w)
+	took := time.Since(began).Round(time.Millisecond)
+	shared = slices.Equal(before, f.lost(t))
+	t.Logf("let through %v of %d each, in %v: %v; all counted in Redis: %v", through, each, took, all.by, shared)
+	return through, all, shared
+}
+
 // sessions are the cookies of two sessions of one user and one of another.
-func (f *fleet) sessions(t *testing.T) (cookies []string) {
+func (f *fleet) sessions(t *testing.T, host string) (cookies []string) {
 	t.Helper()
 	for i, user := range []int{0, 0, 1} {
-		who := harness.NewPerson(t, f.all[i].base())
+		who := harness.NewPerson(t, strings.Replace(f.all[i].base(), "localhost", host, 1))
+		harness.From(who.HTTP, "127.0.0.1", f.all[i].HTTPS)
 		who.SignIn("/.merlon/login", userName(user), somebodysPassword)
 		cookies = append(cookies, who.Cookies())
 	}

@@ -115,14 +115,15 @@ func (p *place) base() string {
 func (p *place) from(addr string) *asker {
 	p.t.Helper()
 	c := p.ClientFrom(p.t, addr)
-	return &asker{p: p, c: c}
+	return &asker{p, c, ""}
 }
 
 // An asker is a program that sends requests; it may be used by several
 // goroutines.
 type asker struct {
-	p *place
-	c *http.Client
+	p    *place
+	c    *http.Client
+	host string // of the site; localhost if empty
 }
 
 // An answer is what became of a request; Status is 0 if it failed.
@@ -142,6 +143,10 @@ func (a *asker) send(ctx context.Context, method, path, body string, fields ...s
 	}
 	for i := 0; i+1 < len(fields); i += 2 {
 		r.Header.Set(fields[i], fields[i+1])
+	}
+	if a.host != "" {
+		r.URL.Host = a.host + ":" + r.URL.Port()
+		r.Host = r.URL.Host
 	}
 	began := time.Now()
 	res, err := a.c.Do(r)
