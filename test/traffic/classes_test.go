@@ -227,7 +227,9 @@ func fairQueue(t *testing.T, p *place, b *works) {
 }
 
 func deadline(t *testing.T, p *place, b *works) {
+	b.mu.Lock()
 	b.told = nil
+	b.mu.Unlock()
 	a := p.from("127.0.0.1")
 	a.get("/report/x").want(t, "a client that says nothing", 200)
 	a.get("/report/x", "Merlon-Timeout", "99999").want(t, "one that makes it up", 200)
