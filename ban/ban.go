@@ -28,9 +28,9 @@ import (
 // times within a minute, for one minute at first.
 type Config struct {
 	// Strikes is how many strikes somebody may have within the time of within;
-	// one more bans. A refusal by origin, waf, stuffing or challenge is one; one
-	// by limit is a tenth, since slowing down is an answer already; a decoy is
-	// as many as there are. Those of csrf, identity and access are none, since
+	// one more bans. A refusal by origin, waf or stuffing is one; one by limit,
+	// and any that says how to be let in, is a tenth; a decoy is as many as there
+	// are. Those of csrf, identity and access are none, since
 	// other sites' pages and ended sessions cause them. What a page makes a
 	// browser send is a tenth at most. From 1 to 100000. Default: 60. Example:
 	//

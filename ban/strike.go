@@ -22,12 +22,23 @@ func (g *Guard) weight(guard string) int64 {
 	switch guard {
 	case "decoy":
 		return g.strikes.Burst
-	case "origin", "waf", "stuffing", "challenge":
+	case "origin", "waf", "stuffing":
 		return tenths
-	case "limit":
+	case "limit", "challenge":
 		return 1
 	}
 	return 0
+}
+
+// challenged reports whether r was not refused for good, but told how to be
+// let in.
+func challenged(r *merlon.Request) bool {
+	for _, v := range r.Verdicts() {
+		if !v.Decision.Passed() {
+			return v.Decision.Effect == merlon.Challenge
+		}
+	}
+	return false
 }
 
 // byPage reports whether a page made a browser send r: its picture, its link,
@@ -55,7 +66,11 @@ func looking(status int) bool {
 func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	switch {
 	case o.Guard != "":
-		if cost := g.weight(o.Guard); cost > 0 {
+		cost := g.weight(o.Guard)
+		if challenged(r) {
+			cost = min(cost, 1) // what opens no page, such as a script's request, cannot do better
+		}
+		if cost > 0 {
 			g.strike(r, o.Guard, cost)
 		}
 	case o.Upstream && looking(o.Status):

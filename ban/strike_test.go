@@ -23,7 +23,7 @@ func TestWeights(t *testing.T) {
 		{"a decoy", visit{path: "/.env"}, 0},
 		{"origin", visit{path: "/origin"}, 10},
 		{"waf", visit{path: "/waf"}, 10},
-		{"challenge", visit{path: "/challenge"}, 10},
+		{"challenge", visit{path: "/challenge"}, 100},
 		{"stuffing", visit{path: "/stuffing"}, 10},
 		{"limit", visit{path: "/limit"}, 100},
 		{"csrf", visit{path: "/csrf"}, 5000},

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/merlon-dev/merlon"
 )
 
 // A Resolver looks names and addresses up; [net.Resolver] is one.
@@ -112,6 +114,13 @@ type flight struct {
 // net.DefaultResolver.
 func NewCrawlers(r Resolver) *Crawlers {
 	return &Crawlers{names: r, turns: make(chan struct{}, lookUps), flights: map[crawler]*flight{}}
+}
+
+// Sent reports whether a request comes from a crawler that its agent says it
+// is, as the names of its address confirm.
+func (c *Crawlers) Sent(r *merlon.Request) bool {
+	v := vendorOf(one(r, "User-Agent"))
+	return v != nil && r.Client.IsValid() && c.confirm(r.Context(), v, r.Client, r.Received)
 }
 
 // confirm reports whether an address is one of the vendor's crawlers.

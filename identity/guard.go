@@ -356,7 +356,7 @@ func (g *Guard) Challenges(r *merlon.Request) []string {
 // go; Authorization and X-API-Key stay if they are not Merlon's, or if
 // forward_authorization says so.
 func (g *Guard) Strip(r *merlon.Request, h http.Header) {
-	stripCookies(h)
+	session.StripCookies(h)
 	if g.c.ForwardAuthorization {
 		return
 	}
@@ -397,52 +397,4 @@ func ownKey(v string) bool { return strings.HasPrefix(strings.TrimSpace(v), "mk_
 func onlyKeyField(r *merlon.Request) bool {
 	_, rest, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	return slices.ContainsFunc(r.Header["X-Api-Key"], ownKey) && !ownKey(rest)
-}
-
-// StripAnswer takes out of what a backend answers the cookies that only Merlon
-// may set: a backend, or what is injected into one of a site's several, could
-// plant the session of somebody else (fixation).
-func (g *Guard) StripAnswer(h http.Header) {
-	own := func(line string) bool {
-		// Of one without a name some browsers send the value alone, as it is.
-		name, _, _ := strings.Cut(strings.TrimLeft(line, " \t="), "=")
-		return ownCookie(strings.Trim(name, " \t"))
-	}
-	if !slices.ContainsFunc(h["Set-Cookie"], own) {
-		return
-	}
-	if h["Set-Cookie"] = slices.DeleteFunc(slices.Clone(h["Set-Cookie"]), own); len(h["Set-Cookie"]) == 0 {
-		delete(h, "Set-Cookie")
-	}
-}
-
-// ownCookie reports whether a cookie is Merlon's.
-func ownCookie(name string) bool {
-	return name == session.Cookie || strings.HasPrefix(name, session.Cookie+"-")
-}
-
-// stripCookies removes every cookie of Merlon's own.
-func stripCookies(h http.Header) {
-	fields := h["Cookie"]
-	if !slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, session.Cookie) }) {
-		return
-	}
-	kept := make([]string, 0, len(fields))
-	for _, field := range fields {
-		var parts []string
-		for part := range strings.SplitSeq(field, ";") {
-			name, _, _ := strings.Cut(strings.Trim(part, " \t"), "=")
-			if !ownCookie(name) {
-				parts = append(parts, part)
-			}
-		}
-		if rest := strings.TrimLeft(strings.Join(parts, ";"), " \t"); rest != "" {
-			kept = append(kept, rest)
-		}
-	}
-	if len(kept) == 0 {
-		delete(h, "Cookie")
-		return
-	}
-	h["Cookie"] = kept
 }

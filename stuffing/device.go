@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -180,42 +179,4 @@ func (g *Guard) KnownDevice(r *merlon.Request) bool {
 		}
 	}
 	return true
-}
-
-// Strip takes the cookie out of the header that goes to the backend.
-func Strip(h http.Header) {
-	fields := h["Cookie"]
-	if !slices.ContainsFunc(fields, func(f string) bool { return strings.Contains(f, Cookie) }) {
-		return
-	}
-	kept := make([]string, 0, len(fields))
-	for _, field := range fields {
-		var parts []string
-		for part := range strings.SplitSeq(field, ";") {
-			if name, _, _ := strings.Cut(strings.Trim(part, " \t"), "="); strings.Trim(name, " \t") != Cookie {
-				parts = append(parts, part)
-			}
-		}
-		if rest := strings.TrimLeft(strings.Join(parts, ";"), " \t"); rest != "" {
-			kept = append(kept, rest)
-		}
-	}
-	if h["Cookie"] = kept; len(kept) == 0 {
-		delete(h, "Cookie")
-	}
-}
-
-// StripAnswer takes it out of what the backend answers, which may not set it.
-func StripAnswer(h http.Header) {
-	own := func(line string) bool {
-		// Of one without a name some browsers send the value alone, as it is.
-		name, _, _ := strings.Cut(strings.TrimLeft(line, " \t="), "=")
-		return strings.Trim(name, " \t") == Cookie
-	}
-	if !slices.ContainsFunc(h["Set-Cookie"], own) {
-		return
-	}
-	if h["Set-Cookie"] = slices.DeleteFunc(slices.Clone(h["Set-Cookie"]), own); len(h["Set-Cookie"]) == 0 {
-		delete(h, "Set-Cookie")
-	}
 }

@@ -2,7 +2,6 @@ package stuffing_test
 
 import (
 	"fmt"
-	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -110,25 +109,6 @@ func TestOwnFailures(t *testing.T) {
 	}
 	if n := w.looked.Load(); n > 11 {
 		t.Errorf("a stolen browser guesses without bound: looked at %d", n)
-	}
-}
-
-func TestStrip(t *testing.T) {
-	h := http.Header{"Cookie": {"a=1; " + stuffing.Cookie + "=x; b=2", stuffing.Cookie + "=y"}}
-	if stuffing.Strip(h); len(h["Cookie"]) != 1 || h.Get("Cookie") != "a=1; b=2" {
-		t.Errorf("%q", h["Cookie"])
-	}
-	h = http.Header{"Cookie": {stuffing.Cookie + "=y"}}
-	if stuffing.Strip(h); h["Cookie"] != nil {
-		t.Errorf("%q", h["Cookie"])
-	}
-	h = http.Header{"Cookie": {"a=1;b=2"}}
-	if stuffing.Strip(h); h.Get("Cookie") != "a=1;b=2" {
-		t.Errorf("%q", h["Cookie"])
-	}
-	h = http.Header{"Set-Cookie": {stuffing.Cookie + "=planted; Secure", "a=1", "=" + stuffing.Cookie + "=x"}}
-	if stuffing.StripAnswer(h); len(h["Set-Cookie"]) != 1 {
-		t.Errorf("%q", h["Set-Cookie"])
 	}
 }
 

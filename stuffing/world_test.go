@@ -17,6 +17,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity/attempts"
+	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/secrets"
 	"github.com/merlon-dev/merlon/stuffing"
 )
@@ -158,11 +159,11 @@ func (w *world) ask(client string, hr *http.Request) reply {
 	}
 	o.Upstream = true
 	rec := httptest.NewRecorder()
-	stuffing.Strip(r.Header)
+	session.StripCookies(r.Header)
 	w.backend.ServeHTTP(rec, r.Request)
 	res := rec.Result()
 	d = w.gate.CheckResponse(r, res)
-	stuffing.StripAnswer(res.Header)
+	session.StripAnswer(res.Header)
 	r.AddHeader(res.Header)
 	o.Status = res.StatusCode
 	return reply{res.StatusCode, res.Header, d.Reason}
@@ -225,7 +226,7 @@ func (w *world) live(h2 bool) *httptest.Server {
 		}
 		o.Upstream = true
 		proxy := httputil.ReverseProxy{
-			Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to); stuffing.Strip(p.Out.Header) },
+			Rewrite: func(p *httputil.ProxyRequest) { p.SetURL(to); session.StripCookies(p.Out.Header) },
 			ModifyResponse: func(res *http.Response) error {
 				w.gate.CheckResponse(r, res)
 				r.AddHeader(res.Header)

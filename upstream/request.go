@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,6 +67,10 @@ func (e *exchange) introduce(in *http.Request, h http.Header) {
 	e.set(h, "X-Forwarded-Proto", proto)
 	e.set(h, "X-Forwarded-Host", in.Host)
 	e.set(h, "X-Request-Id", e.r.ID)
+	if at, ok := in.Context().Deadline(); ok {
+		left := max(time.Until(at), time.Millisecond)
+		e.set(h, "Merlon-Timeout", strconv.FormatFloat(left.Seconds(), 'f', 3, 64))
+	}
 	if id := e.r.Identity; id != nil {
 		e.set(h, "Merlon-Subject", encode(id.Subject, nameByte))
 		if len(id.Groups) > 0 {
@@ -73,6 +78,9 @@ func (e *exchange) introduce(in *http.Request, h http.Header) {
 		}
 		if len(id.Roles) > 0 {
 			e.set(h, "Merlon-Roles", names(id.Roles))
+		}
+		if id.Tenant != "" {
+			e.set(h, "Merlon-Tenant", encode(id.Tenant, nameByte))
 		}
 	}
 	if p := e.pool.c.StripPrefix; p != "" {

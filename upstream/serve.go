@@ -88,7 +88,7 @@ type exchange struct {
 	refused *merlon.Decision // by Call.Response
 	late    error            // of a guard that refused the rest of the answer
 	told    bool             // Failed was called
-	values  [10]string       // backs the header values that are written
+	values  [12]string       // backs the header values that are written
 	written int
 }
 

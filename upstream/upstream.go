@@ -13,10 +13,11 @@
 // X-Forwarded-For and X-Real-Ip hold the client's address, one value;
 // X-Forwarded-Proto "https" or "http"; X-Forwarded-Host the name that was asked
 // for; X-Forwarded-Prefix what strip_prefix took away; X-Request-Id the
-// request's id. For a proved identity, Merlon-Subject, Merlon-Groups and
-// Merlon-Roles hold its subject and, separated by commas, its groups and roles.
-// In those three "%", "," and every byte that is not printable ASCII is
-// percent-encoded.
+// request's id; Merlon-Timeout, if a guard bounds the time for the answer, the
+// seconds that are left of it: "4.250". For a proved identity, Merlon-Subject,
+// Merlon-Groups, Merlon-Roles and Merlon-Tenant hold its subject and, separated
+// by commas, its groups and roles, and its tenant if it has one. In those four
+// "%", "," and every byte that is not printable ASCII is percent-encoded.
 //
 // # What is asked again
 //

@@ -88,7 +88,7 @@ what a backend-security checklist warns of. It is one binary, free and local.`,
 	root.SetVersionTemplate("merlon {{.Version}}\n")
 	root.AddCommand(serveCommand(), checkCommand(), initCommand(), demoCommand(), whyCommand(),
 		eventsCommand(), replayCommand(), caCommand(), passwordCommand(),
-		userCommand(), sessionCommand(), keyCommand(), configCommand(), versionCommand())
+		userCommand(), sessionCommand(), keyCommand(), banCommand(), configCommand(), versionCommand())
 	return root
 }
 

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"hash"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,7 +137,8 @@ func (t *Throttle) reserve(ctx context.Context, k *Ticket, now time.Time) Wait {
 		t.tell(Notice{Kind: StoreFailed, Time: now, Err: err}, "")
 	}
 	if err != nil {
-		k.store = t.spare
+		// What others have counted is not known here, so less is free.
+		k.store, k.buckets = t.spare, stricter(k.buckets)
 		if r, err = t.spare.Reserve(ctx, k.buckets, now); err != nil {
 			return Wait{For: time.Second, By: "store"}
 		}
@@ -148,6 +150,15 @@ func (t *Throttle) reserve(ctx context.Context, k *Ticket, now time.Time) Wait {
 	b := k.buckets[r.By]
 	t.warn(k.try, b, r, now)
 	return Wait{For: r.Wait, By: b.name, Locked: r.Locked}
+}
+
+// stricter returns buckets of which a quarter is free.
+func stricter(buckets []Bucket) []Bucket {
+	buckets = slices.Clone(buckets)
+	for i := range buckets {
+		buckets[i].Schedule.Free = max(1, buckets[i].Schedule.Free/4)
+	}
+	return buckets
 }
 
 // Forgive forgets all failures of an account: for administrators, and after

@@ -63,7 +63,7 @@ func (g *Gateway) Judge(hr *http.Request) (*merlon.Request, merlon.Decision) {
 // so that it cannot be compared with how the request is judged another time.
 func OfTheMoment(reason merlon.Reason) bool {
 	return slices.Contains([]merlon.Reason{
-		limit.RateExceeded, limit.QuotaExceeded, limit.BytesExceeded, limit.PlacesTaken, limit.ClientBusy, limit.RouteBusy,
+		limit.RateExceeded, limit.QuotaExceeded, limit.BytesExceeded, limit.PlacesTaken, limit.ClientBusy, limit.RouteBusy, limit.FieldUnclear,
 		ban.Banned, ban.Listed, challenge.WorkRequired, challenge.FloodWorkRequired,
 		stuffing.LoginChallenged, stuffing.LoginRefused, stuffing.LoginUnreadable, stuffing.LoginBatch, stuffing.CanaryTried,
 		throttle.ClassFull, throttle.QueueTimeout, throttle.GaveUp, throttle.Shed, throttle.TimedOut,

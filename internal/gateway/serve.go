@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/internal/portal/resume"
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
-	"github.com/merlon-dev/merlon/stuffing"
 	"github.com/merlon-dev/merlon/throttle"
 	"github.com/merlon-dev/merlon/upstream"
 )
@@ -47,6 +47,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	e.route = g.match(r)
 	end := g.env.Tracer.start(r)
 	defer func() { // also when the upstream's answer breaks off by a panic
+		e.left = e.r.Context().Err() != nil // Done may end it
 		e.outcome.Status, e.outcome.In, e.outcome.Out = e.w.status, e.in.n.Load(), e.w.n
 		e.route.gate.Done(r, e.outcome)
 		r.Release()
@@ -88,6 +89,7 @@ type exchange struct {
 	tape    *record.Tape // nil if the request is not recorded
 	answer  bool         // the upstream's answer was refused, not the request
 	gone    bool         // the client went away before it was answered
+	left    bool         // it was away, or its time was up, when it was answered
 	outcome merlon.Outcome
 
 	proofEnds func() // watches for the end of what proves who asks; nil if that is nobody
@@ -123,7 +125,7 @@ func (e *exchange) serve() {
 		defer e.watch()()
 		p.guard.Strip(e.r, e.r.Header)
 	}
-	stuffing.Strip(e.r.Header)
+	session.StripCookies(e.r.Header)
 	origin.StripHeaders(e.r.Header)
 	throttle.TellDeadline(e.r)
 	e.g.env.Tracer.inject(e.r)
@@ -186,10 +188,7 @@ func (e *exchange) response(res *http.Response) merlon.Decision {
 	if e.proofEnds != nil && strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
 		e.proofEnds()
 	}
-	if p := e.g.people; p != nil {
-		p.guard.StripAnswer(res.Header)
-	}
-	stuffing.StripAnswer(res.Header)
+	session.StripAnswer(res.Header)
 	e.r.AddHeader(res.Header)
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, res.Header)
@@ -238,7 +237,7 @@ func (e *exchange) record() {
 	if log == nil {
 		return
 	}
-	gone := refusedBy == upstream.Name && e.w.status == 0 && e.r.Context().Err() != nil
+	gone := refusedBy == upstream.Name && e.w.status == 0 && e.left
 	if !log.Access() && (gone || !e.notable()) {
 		return
 	}

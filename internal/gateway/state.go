@@ -120,7 +120,7 @@ func openState(ctx context.Context, f *config.File, n notified) (_ *State, err e
 	if f.Redis == "" {
 		s := newState(key, local, db.Bans(), n.bans)
 		s.db, s.closers = db, closers
-		s.start()
+		s.start(ctx)
 		return s, nil
 	}
 	at, err := f.Redis.Resolve()
@@ -150,13 +150,14 @@ func openState(ctx context.Context, f *config.File, n notified) (_ *State, err e
 		s.Counts = lease
 	}
 	s.Tries, s.Resume = redis.NewTries(client), resume.NewIn(key, redis.NewKept(client))
-	s.start()
+	s.start(ctx)
 	return s, nil
 }
 
-// start begins what the state does by itself.
-func (s *State) start() {
-	ctx, cancel := context.WithCancel(context.Background())
+// start begins what the state does by itself, when it has read what there is.
+func (s *State) start(ctx context.Context) {
+	_ = s.Bans.Sync(ctx) // a failure is told as a notice, and tried again
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() { s.Bans.Run(ctx); close(done) }()
 	s.closers = append(s.closers, func(context.Context) error { cancel(); <-done; return nil })

@@ -53,19 +53,27 @@ func (b *builder) common() {
 			b.geo = db
 		}
 	}
-	b.g.challenges, err = challenge.NewPages(challenge.PagesEnv{Key: b.env.State.Key, Count: b.env.State.Counts})
+	pages := challenge.PagesEnv{Key: b.env.State.Key, Count: b.env.State.Counts}
+	if c, on := f.SignIn(); on {
+		pages.Brand = c.Portal.Brand.Name
+	}
+	b.g.challenges, err = challenge.NewPages(pages)
 	b.fail("challenge", err)
 }
 
 // traffic builds the guards of one route.
 func (b *builder) traffic(setting, site string, c config.Guards) (t traffic) {
 	st := b.env.State
+	tries := b.g.tries
+	if b.g.people == nil {
+		tries = nil
+	}
 	fail := func(section string, err error) { b.fail(setting+"."+section, err) }
 	var err error
 	t.decoy, err = decoy.New(orZero(c.Decoy))
 	fail("decoy", err)
 	t.challenge, err = challenge.New(orZero(c.Challenge), challenge.Env{
-		Key: st.Key, Load: st.load(site), Crawlers: st.Crawlers, Tries: b.g.tries,
+		Key: st.Key, Load: st.load(site), Crawlers: st.Crawlers, Tries: tries,
 	})
 	fail("challenge", err)
 	if c.BackendLogin != nil {
@@ -76,7 +84,7 @@ func (b *builder) traffic(setting, site string, c config.Guards) (t traffic) {
 		t.stuffing, err = stuffing.New(*c.BackendLogin, env)
 		fail("backend_login", err)
 	}
-	env := ban.Env{Bans: st.Bans, Tries: b.g.tries, Who: b.g.who}
+	env := ban.Env{Bans: st.Bans, Tries: tries, Who: b.g.who, Exempt: st.Crawlers.Sent}
 	if t.stuffing != nil {
 		env.KnownDevice = t.stuffing.KnownDevice
 	}
