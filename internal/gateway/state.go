@@ -38,7 +38,7 @@ type State struct {
 
 	db       *store.DB       // nil for a rehearsal
 	redis    rueidis.Client  // nil if there is none
-	replicas *redis.Replicas // nil if there is no Redis
+	limits   *redis.Shared   // nil if there is no Redis
 	fallback *count.Fallback // nil if there is no Redis
 
 	mu    sync.Mutex
@@ -61,10 +61,10 @@ func (s *State) load(site string) *challenge.Load {
 
 // Replicas is how many processes share the limits.
 func (s *State) Replicas() int {
-	if s.replicas == nil {
+	if s.limits == nil {
 		return 1
 	}
-	return s.replicas.Count()
+	return s.limits.Count()
 }
 
 // rehearse is a state for a gateway that is only built to see whether it can be.
@@ -94,6 +94,7 @@ const leaseTime = 200 * time.Millisecond
 type notified struct {
 	bans   func(ban.Notice)
 	counts func(count.Notice)
+	alone  func(err error) // bans and tries are not shared, since Redis was down at the start
 }
 
 // redisPatience is how long a starting process waits for its Redis.
@@ -127,29 +128,36 @@ func openState(ctx context.Context, f *config.File, n notified) (_ *State, err e
 	if err != nil {
 		return nil, merlon.Within("redis", err)
 	}
-	client, counting, err := reach(ctx, at)
+	limits, err := redis.OpenLimits(at, filepath.Join(f.Data, replicasFile))
 	if err != nil {
 		return nil, merlon.Within("redis", err)
 	}
-	limits, replicas := redis.NewLimits(counting), redis.NewReplicas(client, filepath.Join(f.Data, replicasFile))
-	counts := count.NewFallback(count.FallbackConfig{}, limits, local, replicas.Count, n.counts)
-	closers = append(closers, func(context.Context) error {
-		counts.Close()
-		replicas.Close()
-		limits.Close()
-		counting.Close()
-		client.Close()
-		return nil
-	})
-	s := newState(key, counts, redis.NewBans(client), n.bans)
-	s.db, s.redis, s.replicas, s.fallback, s.closers = db, client, replicas, counts, closers
-	s.Classes = throttle.NewPool(replicas.Count)
-	if f.Lease > 0 {
-		lease := count.NewLease(int64(f.Lease), leaseTime, counts)
-		s.closers = append(s.closers, func(context.Context) error { lease.Close(); return nil })
-		s.Counts = lease
+	closers = append(closers, func(context.Context) error { limits.Close(); return nil })
+	client, err := reach(ctx, at)
+	if _, people := f.SignIn(); err != nil && (people || !down(err)) {
+		return nil, merlon.Within("redis", err)
 	}
-	s.Tries, s.Resume = redis.NewTries(client), resume.NewIn(key, redis.NewKept(client))
+	var shared count.Store = limits
+	if f.Lease > 0 {
+		lease := count.NewLease(int64(f.Lease), leaseTime, limits)
+		closers = append(closers, func(context.Context) error { lease.Close(); return nil })
+		shared = lease
+	}
+	counts := count.NewFallback(count.FallbackConfig{}, shared, local, limits.Count, n.counts)
+	closers = append(closers, func(context.Context) error { counts.Close(); return nil })
+	bans := ban.Store(db.Bans())
+	if client != nil {
+		bans = redis.NewBans(client)
+	}
+	s := newState(key, counts, bans, n.bans)
+	s.db, s.limits, s.fallback, s.closers = db, limits, counts, closers
+	s.Classes = throttle.NewPool(limits.Count)
+	if client == nil {
+		n.alone(err)
+	} else {
+		s.redis, s.Tries, s.Resume = client, redis.NewTries(client), resume.NewIn(key, redis.NewKept(client))
+		s.closers = append(s.closers, func(context.Context) error { client.Close(); return nil })
+	}
 	s.start(ctx)
 	return s, nil
 }
@@ -163,29 +171,28 @@ func (s *State) start(ctx context.Context) {
 	s.closers = append(s.closers, func(context.Context) error { cancel(); <-done; return nil })
 }
 
-// reach connects to the Redis at a URL: for what is kept, and for counting. One
-// that is starting itself is waited for.
-func reach(ctx context.Context, at secrets.Secret) (kept, counting rueidis.Client, err error) {
+// reach connects to the Redis at a URL, for what is kept there. One that is
+// starting itself is waited for.
+func reach(ctx context.Context, at secrets.Secret) (rueidis.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisPatience)
 	defer cancel()
 	for {
-		kept, err = redis.Dial(at)
-		if err == nil {
-			if counting, err = redis.DialLimits(at); err == nil {
-				return kept, counting, nil
-			}
-			kept.Close()
-		}
-		var gone *net.OpError
-		if !errors.As(err, &gone) {
-			return nil, nil, err
+		client, err := redis.Dial(at)
+		if err == nil || !down(err) {
+			return client, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil, err
+			return nil, err
 		case <-time.After(redisPatience / 20):
 		}
 	}
+}
+
+// down reports whether a server could not be reached, rather than refused.
+func down(err error) bool {
+	_, ok := errors.AsType[net.Error](err)
+	return ok
 }
 
 func closeAll(ctx context.Context, closers []func(context.Context) error) error {
