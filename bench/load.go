@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -94,6 +95,7 @@ func (l load) send(ctx context.Context, addr string, s *traffic.Stream) (answers
 // little beside what it measures.
 type client struct {
 	addr string
+	tls  *tls.Config // nil for clear text
 	conn net.Conn
 	in   *bufio.Reader
 }
@@ -121,6 +123,9 @@ func (c *client) open() (err error) {
 	if c.conn == nil {
 		if c.conn, err = net.Dial("tcp", c.addr); err != nil {
 			return err
+		}
+		if c.tls != nil {
+			c.conn = tls.Client(c.conn, c.tls)
 		}
 		c.in = bufio.NewReader(c.conn)
 	}

@@ -5,7 +5,9 @@
 // First it compares the engines alone, in process: what Merlon's WAF and what
 // Coraza needs to judge a request, garbage collection included and the reading
 // of the request taken off. Then what it costs to know who is asking, in
-// process and through whole gateways, and what a flood of log-ins does.
+// process and through whole gateways, and what a flood of log-ins does. Then what
+// counting costs, in process and in Redis, and what a flood of requests that
+// are refused does.
 //
 // Every gateway listens on loopback in clear text, keeps its connections, logs
 // no requests but those it refuses, and passes to the same small backend. It is
@@ -23,6 +25,7 @@
 //	go run ./bench -rounds 5 -seconds 2 -only merlon,bare -mix repeat
 //	go run ./bench -only engine
 //	go run ./bench -only identity
+//	go run ./bench -only limit -profile profiles
 package main
 
 import (
@@ -40,23 +43,25 @@ import (
 )
 
 type options struct {
-	rounds int
-	each   time.Duration
-	only   []string
-	merlon string
-	repeat bool
+	rounds  int
+	each    time.Duration
+	only    []string
+	merlon  string
+	repeat  bool
+	profile string
 }
 
 func main() {
-	if len(os.Args) > 3 && (os.Args[1] == engineName || os.Args[1] == identityName || strings.HasPrefix(os.Args[1], "serve-")) {
+	if len(os.Args) > 3 && (os.Args[1] == engineName || os.Args[1] == identityName || os.Args[1] == decideMode || strings.HasPrefix(os.Args[1], "serve-")) {
 		exit(runAs(os.Args[1:]))
 	}
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds, of which the median is shown")
 	seconds := flag.Float64("seconds", 1, "length of each measurement")
-	only := flag.String("only", "", "only these gateways, or engine or identity, by the beginning of their names, separated by commas")
+	only := flag.String("only", "", "only these gateways, or engine, identity or limit, by the beginning of their names, separated by commas")
 	mix := flag.String("mix", "fresh", "fresh: every request differs; repeat: one is sent over and over")
 	flag.StringVar(&o.merlon, "merlon", "", "measure this program instead of building it")
+	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of the gateway under floods of refused requests into this folder")
 	flag.Parse()
 	o.each = time.Duration(*seconds * float64(time.Second))
 	o.repeat = *mix == "repeat"
@@ -89,7 +94,7 @@ func run(ctx context.Context, o options) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, options) error
-	}{{engineName, runEngines}, {identityName, runIdentity}} {
+	}{{engineName, runEngines}, {identityName, runIdentity}, {limitName, runLimit}} {
 		if !wanted(o.only, part.name) {
 			continue
 		}

@@ -107,6 +107,13 @@ func (b *bench) candidates() []candidate {
 	}
 }
 
+// unlimited lets one client load Merlon and attack it for as long as it likes,
+// with every guard asked.
+const unlimited = `limit: {rate: 1000000/s, burst: 4000}
+challenge: {over: {rate: 10000000/s, errors: off}}
+ban: {allow: [127.0.0.0/8]}
+`
+
 // merlon launches Merlon.
 func (b *bench) merlon(more ...string) func(name, addr string) (*peer, error) {
 	return func(name, addr string) (*peer, error) {
@@ -115,7 +122,7 @@ func (b *bench) merlon(more ...string) func(name, addr string) (*peer, error) {
 			return nil, err
 		}
 		conf := filepath.Join(b.dir, "merlon.yaml")
-		text := fmt.Sprintf("limit: {rate: 1000000/s, burst: 4000}\nsites:\n  - host: \"*\"\n    upstream: http://%s\n", b.backend.addr)
+		text := fmt.Sprintf(unlimited+"sites:\n  - host: \"*\"\n    upstream: http://%s\n", b.backend.addr)
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			return nil, err
 		}

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -211,26 +209,17 @@ func (p *people) sessionProofs(where string, s session.Store) ([]proof, error) {
 
 // redis starts a server of our own that listens on a socket only.
 func (p *people) redis() (*redis.Sessions, error) {
-	program, err := exec.LookPath("redis-server")
+	server, socket, err := startRedis(p.dir)
 	if err != nil {
-		return nil, errors.New("redis-server is not installed (Debian: redis-server)")
-	}
-	socket := filepath.Join(p.dir, "redis")
-	cmd := exec.Command(program, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700", "--save", "", "--appendonly", "no", "--dir", p.dir)
-	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	pin(cmd.Process.Pid, loadCore())
-	p.stop = append(p.stop, func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // nothing is to be kept
-	for range 500 {
-		c, err := redis.Dial(secrets.New("unix://" + socket))
-		if err == nil {
-			p.stop = append([]func(){c.Close}, p.stop...)
-			return redis.NewSessions(c), nil
-		}
-		time.Sleep(20 * time.Millisecond)
+	c, err := redis.Dial(secrets.New("unix://" + socket))
+	if err != nil {
+		server.end()
+		return nil, err
 	}
-	return nil, errors.New("redis-server does not answer")
+	p.stop = append(p.stop, c.Close, server.end)
+	return redis.NewSessions(c), nil
 }
 
 // tokenProofs are one token over and over, and many that are verified for the

@@ -19,6 +19,10 @@ func runAs(args []string) error {
 		return measureEngines(args[1:])
 	case identityName:
 		return measureProofs(args[1:])
+	case decideMode:
+		return measureDecisions(args[1:])
+	case countMode:
+		return serveCounting(args[1], args[2])
 	case "serve-backend":
 		return serveBackend(args[1])
 	case "serve-bare":

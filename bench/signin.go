@@ -128,8 +128,7 @@ func (s *signIn) gateway(cores int, name, more string) (*peer, error) {
 	}
 	addr := freeAddr()
 	conf := filepath.Join(s.dir, addr+".yaml")
-	text := fmt.Sprintf(`limit: {rate: 1000000/s, burst: 4000}
-trusted_proxies: [127.0.0.0/8]
+	text := fmt.Sprintf(unlimited+`trusted_proxies: [127.0.0.0/8]
 %s
 sites:
   - host: %s
