@@ -37,6 +37,7 @@ const (
 	byNetwork
 	byASN
 	byCountry
+	byJA4
 	byUser
 	byRole
 	bySession
@@ -48,10 +49,10 @@ const (
 	bySite
 )
 
-var kinds = [...]string{"client", "network", "asn", "country", "user", "role", "session", "key", "tenant", "header", "field", "route", "site"}
+var kinds = [...]string{"client", "network", "asn", "country", "ja4", "user", "role", "session", "key", "tenant", "header", "field", "route", "site"}
 
 const (
-	byForm = "must be of client, network, asn, country, user, role, session, key, tenant, header NAME, field NAME, route, site"
+	byForm = "must be of client, network, asn, country, ja4, user, role, session, key, tenant, header NAME, field NAME, route, site"
 	// maxLooked is how much of a value that a client spells is looked at.
 	maxLooked = 1 << 10
 )
@@ -157,6 +158,10 @@ func (d dimension) part(k count.Key, c *caller, value string) count.Key {
 		if name := c.geo.Country(c.client); name != "" {
 			return k.With(name)
 		}
+	case byJA4:
+		if c.r.JA4 != "" {
+			return k.With(c.r.JA4)
+		}
 	case byHeader:
 		if lines := c.r.Header[d.name]; len(lines) > 0 {
 			return withLines(k, lines)
@@ -215,6 +220,10 @@ func (d dimension) seen(c *caller) string {
 	case byCountry:
 		if name := c.geo.Country(c.client); name != "" {
 			return "country " + name
+		}
+	case byJA4:
+		if c.r.JA4 != "" {
+			return "ja4 " + c.r.JA4
 		}
 	case byRoute:
 		return "route " + c.r.Route

@@ -107,6 +107,8 @@ func who(id merlon.Identity) func(*merlon.Request) {
 	return func(r *merlon.Request) { r.Identity = &id }
 }
 
+func ja4(print string) func(*merlon.Request) { return func(r *merlon.Request) { r.JA4 = print } }
+
 func further(l ...limit.Limit) limit.Config {
 	return limit.Config{Rate: limit.Rate{Off: true}, Limits: l}
 }
@@ -142,6 +144,8 @@ func TestBy(t *testing.T) {
 		{"asn", by(a), by(a), by(client("192.0.2.2"))}, // known to nobody: each for itself
 		{"country", by(client("198.51.100.1")), by(client("198.18.0.1")), by(client("203.0.113.1"))},
 		{"country", by(a), by(a), by(client("192.0.2.2"))},
+		{"ja4", by(a, ja4("t13d1516h2")), by(b, ja4("t13d1516h2")), by(a, ja4("t12i0102h1"))},
+		{"ja4", by(a), by(a), by(b)}, // not known, as behind a proxy: each client for itself
 		{"user", by(a, user("ann")), by(b, user("ann"), route("/other")), by(a, user("bob"))},
 		{"user", by(a), by(a), by(b)}, // nobody signed in: each client for itself
 		{"user", by(a), by(a, who(merlon.Identity{})), by(a, user("192.0.2.1"))},

@@ -18,7 +18,7 @@ import (
 // What runs in front of identity, and what behind it.
 func TestFaces(t *testing.T) {
 	for by, known := range map[string]bool{
-		"client": false, "network": false, "asn": false, "country": false, "header X": false, "field q": false, "route": false, "site": false,
+		"client": false, "network": false, "asn": false, "country": false, "ja4": false, "header X": false, "field q": false, "route": false, "site": false,
 		"user": true, "role": true, "session": true, "key": true, "tenant": true,
 	} {
 		for name, c := range map[string]limit.Config{

@@ -39,7 +39,8 @@ type Config struct {
 	Burst int `yaml:"burst,omitempty"`
 	// By is what rate, quota and bytes tell requests apart by, one word or a
 	// list of what must all be the same: client (an IPv4 address or a /64),
-	// network (a /24 or /48), asn, country, user, role (the list of roles),
+	// network (a /24 or /48), asn, country, ja4 (the kind of TLS client, which
+	// programs of one build share), user, role (the list of roles),
 	// session, key (an API key), tenant, header NAME, field NAME (of the query,
 	// form or JSON; each value is counted), route or site. Who has none, such
 	// as no user, is counted by client. Unless what is written here counts by
