@@ -37,7 +37,7 @@ type works struct {
 func newWorks() *works { return &works{gone: make(chan string, 100)} }
 
 func (b *works) answer(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/" {
+	if !strings.HasPrefix(r.URL.Path, "/report/") && !strings.HasPrefix(r.URL.Path, "/late/") {
 		hello(w, r)
 		return
 	}

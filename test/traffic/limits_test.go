@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -229,6 +230,7 @@ func TestLimitsAcrossReplicas(t *testing.T) {
 		{"places are held by all together", exactPlaces},
 		{"each has a part of a class", sharedClass},
 		{"who is banned by one is banned by all", bannedByAll},
+		{"the places of one that has died come back", placesOfTheDead},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f.use(t)
@@ -359,7 +361,7 @@ func (f *fleet) sessions(t *testing.T, host string) (cookies []string) {
 // What comes back while requests are sent is what the rate says, and no more.
 func exactRefill(t *testing.T, f *fleet) {
 	const rate = 1.0 // a second
-	for try := range tries {
+	for try := range 2 {
 		w := wave{method: "GET", path: "/refilled/x", host: siteOf(try), groups: 2,
 			fields: func(group, _ int) []string { return []string{"X-Shop", fmt.Sprint("shop ", group)} }}
 		before := f.lost(t)
@@ -457,4 +459,28 @@ func bannedByAll(t *testing.T, f *fleet) {
 	for i, p := range f.all {
 		eventually(t, fmt.Sprint("lifted by replica ", i), func() bool { return status(p, hostile) == 200 })
 	}
+}
+
+// It is the last test of a fleet, as one of them is gone then.
+func placesOfTheDead(t *testing.T, f *fleet) {
+	const places = 5
+	died := f.all[2]
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for i := range places {
+		go died.from(fmt.Sprintf("127.0.13.%d", 1+i)).send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead")
+	}
+	eventually(t, "all places are held", func() bool { return f.seen.Load() == places })
+	ask := func() int {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // one that is let in waits
+		defer cancel()
+		return f.all[0].from("127.0.0.1").send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead").Status
+	}
+	if got := ask(); got != http.StatusTooManyRequests {
+		t.Errorf("while all are held: %d", got)
+	}
+	died.Signal(t, syscall.SIGKILL)
+	began := time.Now()
+	waitFor(t, "they come back", time.Minute, func() bool { return ask() != http.StatusTooManyRequests })
+	t.Logf("after %v", time.Since(began).Round(time.Second))
 }
