@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/invopop/jsonschema"
+	"github.com/merlon-dev/merlon/challenge"
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/upstream"
 )
@@ -50,7 +51,8 @@ func typeName(t reflect.Type) string {
 
 // Beside the mapping, some settings have a short form.
 var shortForms = map[reflect.Type]*jsonschema.Schema{
-	reflect.TypeFor[config.Names](): {OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "array", Items: &jsonschema.Schema{Type: "string"}}}},
+	reflect.TypeFor[challenge.Allow](): {OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "object"}}},
+	reflect.TypeFor[config.Names]():    {OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "array", Items: &jsonschema.Schema{Type: "string"}}}},
 }
 
 var textMarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -86,10 +88,10 @@ in the file, only where it is: ` + "`env:NAME` or `file:/path`" + `. ` + "`merlo
 editors. On the command line, ` + "`serve` and `check`" + ` take the most common settings as flags, which go
 before the file.
 
-The settings of guards (` + "`monitor`, `off`, `address`, `limit`, `waf`, `csrf`, `require`, `headers`" + `) may stand at the top, on a
-site and on a route. The setting nearest to the request holds, one by one; ` + "`waf.exclude`" + ` adds up,
-and what a site requires, its routes require too.
-Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger`,\n`record`, `telemetry`, `store`, `redis`, `key`, `identity.mail`" + ` and whether people sign in, which need a restart.
+The settings of guards (` + "`monitor`, `off`, `address`, `decoy`, `ban`, `limit`, `challenge`, `waf`,\n`backend_login`, `csrf`, `require`, `throttle`, `headers`" + `) may stand at the top, on a
+site and on a route. The setting nearest to the request holds, one by one; lists such as ` + "`waf.exclude`, `limit.limits`, `ban.allow`" + `
+add up, and what a site requires, its routes require too.
+Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger`,\n`record`, `telemetry`, `store`, `redis`, `key`, `lease`, `inspect_memory`, `identity.mail`" + ` and whether people sign in, which need a restart.
 
 `
 
