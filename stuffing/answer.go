@@ -30,7 +30,7 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 	if l == nil {
 		return merlon.Decision{Effect: merlon.Allow}
 	}
-	switch g.judge(res) {
+	switch g.judge(r, res) {
 	case unsure:
 		l.unsure()
 		return merlon.Pass(LoginUnsure)
@@ -60,7 +60,7 @@ func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	case l == nil:
 	case !o.Upstream:
 		l.void()
-	case o.Status >= 500:
+	case o.Status >= 500 || unlooked(o.Status):
 		l.unsure()
 	case o.Status < 200 || o.Status >= 400 || o.Guard != "" || len(l.tries) > 1:
 		l.wrong()
@@ -91,12 +91,17 @@ func (l *login) void() {
 
 // judge reads an answer. Whatever the client did wrong is a wrong try: a
 // backend that answers 400 to some wrong passwords must not be a way round.
-func (g *Guard) judge(res *http.Response) result {
+func (g *Guard) judge(r *merlon.Request, res *http.Response) result {
 	f := &g.c.Failed
 	switch s := res.StatusCode; {
 	case s >= 500 || s < 200:
 		return unsure
 	case s >= 400 || slices.Contains(f.Status, s):
+		return wrong
+	case g.c.Success.Cookie != "":
+	case unlooked(s):
+		return unsure
+	case s >= 300 && g.toLogin(r, res.Header.Get("Location")):
 		return wrong
 	}
 	if len(f.Location) > 0 && res.StatusCode >= 300 {
@@ -114,6 +119,24 @@ func (g *Guard) judge(res *http.Response) result {
 		return wrong
 	}
 	return right
+}
+
+// unlooked reports whether an answer tells where to send the same request, or
+// that there is nothing new. A backend that wants /login/ as /login says so
+// before it looks at any password, and must not make a browser known by that.
+func unlooked(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusNotModified, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+// toLogin reports whether a redirect leads back to the log-in: to its form, or
+// to its path in another spelling.
+func (g *Guard) toLogin(r *merlon.Request, location string) bool {
+	to, err := r.URL.Parse(location)
+	return location != "" && err == nil && loosen(strings.ToLower(to.Path)) != "" && g.isPath(to.Path)
 }
 
 // target returns the path and query of a Location.

@@ -49,8 +49,9 @@ type Config struct {
 	//	shared: true
 	Shared bool `yaml:"shared,omitempty"`
 	// Failed is how the backend's answer to a wrong try looks. Any of 400 to
-	// 499 is one always; 500 and above is neither right nor wrong; everything
-	// else is right. Default: only 400 to 499. Example:
+	// 499 is one always, and a redirect back to path unless success is set; 500
+	// and above, 301, 304, 307 and 308 are neither right nor wrong; everything
+	// else is right. Default: only these. Example:
 	//
 	//	failed: {location: "/login?error*"}
 	Failed Failed `yaml:"failed,omitempty"`

@@ -33,8 +33,10 @@ func patterns(paths List) []pattern {
 }
 
 // loosen returns a path as backends read it that are not strict: without
-// parameters, empty segments, and what Windows takes off the end.
+// parameters, empty segments, and what Windows takes off the end, and with
+// slashes that are still encoded.
 func loosen(path string) string {
+	path = strings.ReplaceAll(path, "%2f", "/")
 	for {
 		begin := strings.IndexByte(path, ';')
 		if begin < 0 {
@@ -57,10 +59,15 @@ func (g *Guard) isLogin(r *merlon.Request) bool {
 	if !g.loggingIn(r.Request) {
 		return false
 	}
-	path := strings.ToLower(r.Path)
+	return g.isPath(r.Path)
+}
+
+// isPath reports whether the backend may take a path for the log-in's.
+func (g *Guard) isPath(path string) bool {
+	path = strings.ToLower(path)
 	loose := loosen(path)
 	for _, p := range g.paths {
-		if p.exact && same(p.text, loose) || !p.exact && (doublestar.MatchUnvalidated(p.text, path) || doublestar.MatchUnvalidated(p.text, loose)) {
+		if p.exact && (same(p.text, loose) || same(p.text, behindScript(loose))) || !p.exact && (doublestar.MatchUnvalidated(p.text, path) || doublestar.MatchUnvalidated(p.text, loose)) {
 			return true
 		}
 	}
@@ -68,10 +75,43 @@ func (g *Guard) isLogin(r *merlon.Request) bool {
 }
 
 // same also takes a path with the extension that some frameworks read as the
-// form of the answer: /login.json.
+// form of the answer, /login.json, and one with more behind the name of a
+// script, which is then told it (RFC 3875, PATH_INFO): /login.php/x.
 func same(want, path string) bool {
 	rest, ok := strings.CutPrefix(path, want)
-	return ok && (rest == "" || rest[0] == '.' && !strings.Contains(rest, "/"))
+	switch {
+	case !ok:
+		return false
+	case rest == "" || rest[0] == '.':
+		return true
+	}
+	return rest[0] == '/' && isScript(want[strings.LastIndexByte(want, '/')+1:])
+}
+
+// isScript reports whether a name is one of those that servers run with the
+// rest of the path.
+func isScript(name string) bool {
+	switch name[strings.LastIndexByte(name, '.')+1:] {
+	case "php", "php5", "php7", "phtml", "cgi", "pl", "py", "rb", "fcgi", "asp", "aspx", "ashx", "asmx", "jsp", "cfm", "dll", "exe":
+		return strings.Contains(name, ".")
+	}
+	return false
+}
+
+// behindScript returns what a script that answers all paths is told: /login for
+// /index.php/login.
+func behindScript(path string) string {
+	for at := 0; ; {
+		end := strings.IndexByte(path[min(at+1, len(path)):], '/')
+		if end < 0 {
+			return path
+		}
+		end += at + 1
+		if isScript(path[at+1 : end]) {
+			return path[end:]
+		}
+		at = end
+	}
 }
 
 var overrides = [...]string{"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}

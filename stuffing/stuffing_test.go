@@ -32,7 +32,7 @@ func loginRequest(contentType, body string) *http.Request {
 func TestCheck(t *testing.T) {
 	newGuard := func(t *testing.T) merlon.Guard {
 		c := config()
-		c.Path = stuffing.List{"/api/login", "/v?/users/*/login"}
+		c.Path = stuffing.List{"/api/login", "/v?/users/*/login", "/wp-login.php"}
 		c.UserField = stuffing.List{"email", "username"}
 		c.Canaries = stuffing.List{"canary"}
 		return newWorld(t, c, stuffing.Env{}).guard
@@ -55,6 +55,12 @@ func TestCheck(t *testing.T) {
 		{Name: "a slash more", Request: post("/api//login/"), Want: stuffing.LoginTried},
 		{Name: "a parameter", Request: post("/api;x=1/login;y"), Want: stuffing.LoginTried},
 		{Name: "an extension", Request: post("/api/login.json"), Want: stuffing.LoginTried},
+		{Name: "a slash that stayed encoded", Request: post("/api%252Flogin"), Want: stuffing.LoginTried},
+		{Name: "a script with more behind it", Request: post("/wp-login.php/x/y"), Want: stuffing.LoginTried},
+		{Name: "an extension with more behind it", Request: post("/api/login.php/x"), Want: stuffing.LoginTried},
+		{Name: "behind a script for all paths", Request: post("/index.php/api/login"), Want: stuffing.LoginTried},
+		{Name: "behind one further down", Request: post("/shop/app.php/api/login"), Want: stuffing.LoginTried},
+		{Name: "behind what is no script", Request: post("/shop/api/login"), Want: stuffing.NotLogin},
 		{Name: "a longer name", Request: post("/api/logins"), Want: stuffing.NotLogin},
 		{Name: "a method in small letters", Request: "post /api/login\nContent-Type: " + form + "\n\nemail=ann&password=x", Want: stuffing.LoginTried},
 		{Name: "a method in a method", Request: "PUT /api/login\nX-HTTP-Method-Override: post\nContent-Type: " + form + "\n\nemail=ann&password=x", Want: stuffing.LoginTried},
@@ -280,6 +286,16 @@ func TestAnswers(t *testing.T) {
 		{what: "back, relative", failed: stuffing.Failed{Location: stuffing.List{"/login*"}}, status: 302, header: "Location: login?again", want: stuffing.LoginFailed},
 		{what: "nowhere", failed: stuffing.Failed{Location: stuffing.List{"/login*"}}, status: 302, want: stuffing.LoginFailed},
 		{what: "on", failed: stuffing.Failed{Location: stuffing.List{"/login?error*"}}, status: 302, header: "Location: /account?from=/login?error", want: stuffing.LoginSucceeded},
+		{what: "the path in another spelling", status: 308, header: "Location: /api/login/", want: stuffing.LoginUnsure},
+		{what: "the same, as browsers do not send it again", status: 301, header: "Location: /api/login", want: stuffing.LoginUnsure},
+		{what: "the same, for now", status: 307, header: "Location: https://shop.example.com/api/login", want: stuffing.LoginUnsure},
+		{what: "nothing new", status: 304, want: stuffing.LoginUnsure},
+		{what: "moved, and the operator knows", failed: stuffing.Failed{Status: stuffing.Statuses{307}}, status: 307, header: "Location: /x", want: stuffing.LoginFailed},
+		{what: "moved, with the cookie", success: stuffing.Success{Cookie: "sid"}, status: 301, header: "Set-Cookie: sid=1; Path=/", want: stuffing.LoginSucceeded},
+		{what: "back to itself", status: 302, header: "Location: /api/login?error=1", want: stuffing.LoginFailed},
+		{what: "back to itself, relative", status: 303, header: "Location: login", want: stuffing.LoginFailed},
+		{what: "back to itself, in full", status: 303, header: "Location: https://SHOP.example.com/Api/login/#again", want: stuffing.LoginFailed},
+		{what: "on to what is called alike", status: 303, header: "Location: /api/login-history", want: stuffing.LoginSucceeded},
 		{what: "a cookie", success: stuffing.Success{Cookie: "sid"}, status: 200, header: "Set-Cookie: sid=1; Path=/", want: stuffing.LoginSucceeded},
 		{what: "no cookie", success: stuffing.Success{Cookie: "sid"}, status: 200, want: stuffing.LoginFailed},
 		{what: "another cookie", success: stuffing.Success{Cookie: "sid"}, status: 200, header: "Set-Cookie: xsid=1", want: stuffing.LoginFailed},

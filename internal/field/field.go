@@ -120,7 +120,7 @@ func (f *finder) body(h http.Header, body []byte) error {
 	media, params := "", map[string]string(nil)
 	if len(types) == 1 {
 		var err error
-		if media, params, err = mime.ParseMediaType(types[0]); err != nil {
+		if media, params, err = mime.ParseMediaType(types[0]); err != nil || starred(types[0]) {
 			return unreadable("has a malformed content type")
 		}
 	}
@@ -145,6 +145,28 @@ func (f *finder) body(h http.Header, body []byte) error {
 		return f.json(body)
 	}
 	return unreadable("has the content type %q, which is not understood", media[:min(len(media), 40)])
+}
+
+// starred reports whether a parameter may be in the encoding of RFC 2231, such
+// as boundary*0=x or name*=utf-8”x. Where a plain one stands beside it, one
+// reader takes this and another that. What is quoted does not count.
+func starred(field string) bool {
+	quoted := false
+	for i := 0; i < len(field); i++ {
+		switch field[i] {
+		case '"':
+			quoted = !quoted
+		case '\\':
+			if quoted {
+				i++
+			}
+		case '*':
+			if !quoted {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func knownCharset(cs string) bool {
@@ -237,7 +259,7 @@ func (f *finder) multipart(body []byte, boundary string) error {
 			return unreadable("is a malformed multipart form, or one of more than %d parts", maxParts)
 		}
 		name := p.FormName()
-		if name == "" || len(p.Header["Content-Disposition"]) != 1 {
+		if name == "" || len(p.Header["Content-Disposition"]) != 1 || starred(p.Header["Content-Disposition"][0]) {
 			return unreadable("is a multipart form with a part that has no plain name")
 		}
 		if !f.named(name) {

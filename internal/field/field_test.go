@@ -117,6 +117,10 @@ func TestValues(t *testing.T) {
 		{what: "a query that is no operation", field: "email", contentType: js, body: `{"query":"5\" {disk","email":"ann"}`, want: "ann"},
 
 		{what: "multipart", field: "email", contentType: multi, body: part("password", "x") + part("email", "ann") + part("email", "bob") + "--b--", want: "ann|bob"},
+		{what: "a name beside a name", field: "email", contentType: multi, body: "--b\r\nContent-Disposition: form-data; name=\"email\"; name*=utf-8''x\r\n\r\nann\r\n--b--", err: field.ErrUnreadable},
+		{what: "a name in pieces", field: "email", contentType: multi, body: "--b\r\nContent-Disposition: form-data; name=\"email\"; name*0=x\r\n\r\nann\r\n--b--", err: field.ErrUnreadable},
+		{what: "a star in a name", field: "email", contentType: multi, body: part("a*", "x") + part("email", "ann") + "--b--", want: "ann"},
+		{what: "a boundary beside a boundary", field: "email", contentType: "multipart/form-data; boundary=c; boundary*0=b", body: part("x", "ann") + "--b--", err: field.ErrUnreadable},
 		{what: "multipart that is cut off", field: "email", contentType: multi, body: part("email", "ann") + part("email", "bob"), want: "ann", err: field.ErrUnreadable},
 		{what: "multipart without a boundary", field: "email", contentType: "multipart/form-data", body: part("email", "ann"), err: field.ErrUnreadable},
 		{what: "a part without a name", field: "email", contentType: multi, body: "--b\r\nX: 1\r\n\r\nx\r\n--b--", err: field.ErrUnreadable},
