@@ -34,11 +34,21 @@ type shot struct {
 // A refused is one kind of request that a flood is made of.
 type refused struct {
 	name   string
-	status int // what it is answered
+	status int    // what it is answered
+	at     string // which of the targets is flooded
 	shot   func(client, n int) shot
 }
 
-// refusedKinds are all that are measured, after one that passes. Whoever is not
+// The targets of floods. One has all to itself the flood that has it ban
+// networks by the thousand, which goes on costing a while after it is over.
+const (
+	merlonTarget = "Merlon"
+	banTarget    = "Merlon that bans"
+	floorTarget  = "bare Go server"
+)
+
+// refusedKinds are all that are measured, after what refusing costs at least and
+// what passes. Whoever is not
 // to be banned has an address that never is.
 func refusedKinds() []refused {
 	spared := func(path string, browser bool) func(int, int) shot {
@@ -47,23 +57,24 @@ func refusedKinds() []refused {
 		}
 	}
 	return []refused{
-		{"passes, browser", http.StatusOK, spared("/catalog/%d?page=%d", true)},
-		{"limit: program", http.StatusTooManyRequests, spared("/little/%d?page=%d", false)},
-		{"limit: browser", http.StatusTooManyRequests, spared("/little/%d?page=%d", true)},
-		{"banned: program", http.StatusForbidden, func(client, n int) shot {
+		{"floor: a bare Go server that answers 429 to all", http.StatusTooManyRequests, floorTarget, spared("/little/%d?page=%d", false)},
+		{"passes, browser", http.StatusOK, merlonTarget, spared("/catalog/%d?page=%d", true)},
+		{"limit: program", http.StatusTooManyRequests, merlonTarget, spared("/little/%d?page=%d", false)},
+		{"limit: browser", http.StatusTooManyRequests, merlonTarget, spared("/little/%d?page=%d", true)},
+		{"banned: program", http.StatusForbidden, merlonTarget, func(client, n int) shot {
 			return shot{fmt.Sprintf("/catalog/%d?page=%d", client, n), bannedClient(client), false}
 		}},
-		{"banned: browser", http.StatusForbidden, func(client, n int) shot {
+		{"banned: browser", http.StatusForbidden, merlonTarget, func(client, n int) shot {
 			return shot{fmt.Sprintf("/catalog/%d?page=%d", client, n), bannedClient(client), true}
 		}},
-		{"decoy: never banned", http.StatusNotFound, spared("/.git/config?%d=%d", false)},
-		{"decoy: each from a new network, which is banned", http.StatusNotFound, func(client, n int) shot {
+		{"decoy: never banned", http.StatusNotFound, merlonTarget, spared("/.git/config?%d=%d", false)},
+		{"decoy: each from a new network, which is banned", http.StatusNotFound, banTarget, func(client, n int) shot {
 			return shot{fmt.Sprintf("/.git/config?%d=%d", client, n), fmt.Sprintf("2001:%x:%x:%x::1", 0x1000+rand.IntN(0x1000), rand.IntN(1<<16), rand.IntN(1<<16)), false}
 		}},
-		{"challenge: program", http.StatusForbidden, spared("/work/%d?page=%d", false)},
-		{"challenge: browser, is sent to the page", http.StatusSeeOther, spared("/work/%d?page=%d", true)},
-		{"challenge: the page itself", http.StatusOK, spared("/.merlon/challenge?bits=18&wait=10&to=%%2Fwork%%2F%d%%3Fpage%%3D%d", true)},
-		{"waf: SQL injection, program", http.StatusForbidden, spared("/catalog/%d?id=%d'%%20UNION%%20SELECT%%20name,password%%20FROM%%20users--", false)},
+		{"challenge: program", http.StatusForbidden, merlonTarget, spared("/work/%d?page=%d", false)},
+		{"challenge: browser, is sent to the page", http.StatusSeeOther, merlonTarget, spared("/work/%d?page=%d", true)},
+		{"challenge: the page itself", http.StatusOK, merlonTarget, spared("/.merlon/challenge?bits=18&wait=10&to=%%2Fwork%%2F%d%%3Fpage%%3D%d", true)},
+		{"waf: SQL injection, program", http.StatusForbidden, merlonTarget, spared("/catalog/%d?id=%d'%%20UNION%%20SELECT%%20name,password%%20FROM%%20users--", false)},
 	}
 }
 
@@ -182,13 +193,28 @@ type volley struct {
 	status              map[int]int
 }
 
-// A refusing is the gateway that is flooded.
+// A target is what is flooded.
+type target struct {
+	name           string
+	peer           *peer
+	clear, secure  string // its addresses
+	admin          string // where its profiles are; empty if there are none
+	before, atMost int64  // resident bytes
+}
+
+// A refusing has all targets.
 type refusing struct {
 	*bench
-	peer           *peer
-	clear, secure  string
-	admin          string // where its profiles are; empty if none are wanted
-	before, atMost int64  // resident bytes
+	targets []*target
+}
+
+func (g *refusing) target(name string) *target {
+	for _, t := range g.targets {
+		if t.name == name {
+			return t
+		}
+	}
+	panic("no target " + name) // they are written above
 }
 
 type volleyCell struct{ kind, protocol int }
@@ -210,17 +236,19 @@ func runRefusals(ctx context.Context, o options) error {
 	pin(os.Getpid(), loadCore())
 	kinds, ways, each := refusedKinds(), protocols(), o.each/4
 	volleys := map[volleyCell][]volley{}
-	quiet, err := g.others(ctx, 4*each)
+	quiet, err := g.target(merlonTarget).others(ctx, 4*each)
 	if err != nil {
 		return err
 	}
-	g.before = g.peer.rss()
-	g.peer.forgetMost()
+	for _, t := range g.targets {
+		t.before = t.peer.rss()
+		t.peer.forgetMost()
+	}
 	for round := warmUp; round < o.rounds; round++ {
 		for k, kind := range kinds {
 			for w, way := range ways {
 				fmt.Fprintf(os.Stderr, "\rrefusals, round %d of %d: %s, %-60s", round+1, o.rounds, way.name, kind.name)
-				v, err := g.flood(ctx, kind, way, each)
+				v, err := g.target(kind.at).flood(ctx, kind, way, each)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", kind.name, way.name, err)
 				}
@@ -230,7 +258,9 @@ func runRefusals(ctx context.Context, o options) error {
 			}
 		}
 	}
-	g.atMost = g.peer.mostRSS()
+	for _, t := range g.targets {
+		t.atMost = t.peer.mostRSS()
+	}
 	fmt.Fprintf(os.Stderr, "\r%110s\r", "")
 	g.print(volleys, quiet, o.rounds, each)
 	if o.profile != "" {
@@ -239,7 +269,7 @@ func runRefusals(ctx context.Context, o options) error {
 	return nil
 }
 
-// start launches the backend and the gateway, and has some clients banned.
+// start launches the backend and the targets, and has some clients banned.
 func (g *refusing) start(profiled bool) (err error) {
 	if g.self, err = os.Executable(); err != nil {
 		return err
@@ -253,23 +283,29 @@ func (g *refusing) start(profiled bool) (err error) {
 	if err != nil {
 		return err
 	}
-	g.clear, g.secure = freeAddr(), freeAddr()
-	conf, admin := filepath.Join(g.dir, "merlon.yaml"), "off"
-	if profiled {
-		g.admin = freeAddr()
-		admin = g.admin
-	}
+	conf := filepath.Join(g.dir, "merlon.yaml")
 	if err := os.WriteFile(conf, fmt.Appendf(nil, refusingConfig, profiled, g.backend.addr), 0o600); err != nil {
 		return err
 	}
-	g.peer, err = g.launch(merlonName, g.clear, program, "serve", "-c", conf, "--data", filepath.Join(g.dir, "data"), "--https", g.secure, "--http", "off", "--admin", admin, "--insecure-http", g.clear)
-	if err != nil {
-		return err
+	for _, name := range []string{merlonTarget, banTarget, floorTarget} {
+		t := &target{name: name, clear: freeAddr(), secure: freeAddr()}
+		args := []string{"serve-refusing", t.clear, t.secure}
+		run := g.self
+		if name != floorTarget {
+			run, args = program, []string{"serve", "-c", conf, "--data", filepath.Join(g.dir, t.clear), "--https", t.secure, "--http", "off", "--insecure-http", t.clear, "--admin", "off"}
+			if profiled {
+				t.admin = freeAddr()
+				args[len(args)-1] = t.admin
+			}
+		}
+		if t.peer, err = g.launch(name, t.clear, run, args...); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		pin(t.peer.pid, 0)
+		g.peers, g.targets = append(g.peers, t.peer), append(g.targets, t)
 	}
-	pin(g.peer.pid, 0)
-	g.peers = append(g.peers, g.peer)
 	for n := range floodClients {
-		if err := g.shutOut(bannedClient(n)); err != nil {
+		if err := g.target(merlonTarget).shutOut(bannedClient(n)); err != nil {
 			return err
 		}
 	}
@@ -277,8 +313,8 @@ func (g *refusing) start(profiled bool) (err error) {
 }
 
 // shutOut asks for decoys until the client is banned.
-func (g *refusing) shutOut(from string) error {
-	c := client{addr: g.clear}
+func (t *target) shutOut(from string) error {
+	c := client{addr: t.clear}
 	defer c.close()
 	status := 0
 	for range 5 {
@@ -298,8 +334,8 @@ func (g *refusing) shutOut(from string) error {
 
 // flood sends one kind of request for a while, and a page is asked for by
 // somebody else now and then.
-func (g *refusing) flood(ctx context.Context, kind refused, way protocol, length time.Duration) (volley, error) {
-	all := way.gunners(g.clear, g.secure)
+func (t *target) flood(ctx context.Context, kind refused, way protocol, length time.Duration) (volley, error) {
+	all := way.gunners(t.clear, t.secure)
 	defer func() {
 		for _, one := range all {
 			one.close()
@@ -314,7 +350,7 @@ func (g *refusing) flood(ctx context.Context, kind refused, way protocol, length
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	errs := make([]error, len(all))
-	began, used := time.Now(), g.peer.cpu()
+	began, used := time.Now(), t.peer.cpu()
 	for n, one := range all {
 		wg.Go(func() {
 			status := map[int]int{}
@@ -331,9 +367,9 @@ func (g *refusing) flood(ctx context.Context, kind refused, way protocol, length
 			}
 		})
 	}
-	waited, err := g.others(until, length)
+	waited, err := t.others(until, length)
 	wg.Wait()
-	used = g.peer.cpu() - used
+	used = t.peer.cpu() - used
 	took := time.Since(began)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return v, err
@@ -363,8 +399,8 @@ func volleyOnce(all []gunner, kind refused) error {
 }
 
 // others opens a page now and then, and returns how long it took, sorted.
-func (g *refusing) others(ctx context.Context, length time.Duration) ([]time.Duration, error) {
-	c := client{addr: g.clear}
+func (t *target) others(ctx context.Context, length time.Duration) ([]time.Duration, error) {
+	c := client{addr: t.clear}
 	defer c.close()
 	var took []time.Duration
 	tick := time.NewTicker(floodPause)
@@ -375,7 +411,7 @@ func (g *refusing) others(ctx context.Context, length time.Duration) ([]time.Dur
 		if err != nil {
 			return nil, err
 		}
-		if status != http.StatusOK {
+		if status != http.StatusOK && t.name != floorTarget {
 			return nil, fmt.Errorf("somebody else was answered %d", status)
 		}
 		took = append(took, time.Since(began))
@@ -395,7 +431,7 @@ func (g *refusing) print(volleys map[volleyCell][]volley, quiet []time.Duration,
 		for w, way := range protocols() {
 			all := volleys[volleyCell{k, w}]
 			aim := fmt.Sprintf("≤ %d", refusalAim)
-			if k == 0 {
+			if kind.at == floorTarget || kind.status == http.StatusOK {
 				aim = ""
 			}
 			fmt.Printf("| %s | %s | %s | %s | %s | %s | %s | %s |\n", kind.name, kind.answers(all), way.name,
@@ -403,7 +439,11 @@ func (g *refusing) print(volleys map[volleyCell][]volley, quiet []time.Duration,
 				spread(column(all, func(v volley) float64 { return v.p50 })), spread(column(all, func(v volley) float64 { return v.p99 })), aim)
 		}
 	}
-	fmt.Printf("\nMemory of the gateway: %d MiB resident before all floods, %d MiB at most.\n\n", g.before>>20, g.atMost>>20)
+	fmt.Println()
+	for _, t := range g.targets {
+		fmt.Printf("%s: %d MiB resident before all floods, %d MiB at most.\n", t.name, t.before>>20, t.atMost>>20)
+	}
+	fmt.Println()
 }
 
 // answers is the most frequent status, and how many were another.
@@ -435,12 +475,16 @@ func (g *refusing) profiles(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, kind := range refusedKinds() {
+		t := g.target(kind.at)
+		if t.admin == "" {
+			continue
+		}
 		for _, way := range protocols() {
 			file := filepath.Join(dir, strings.NewReplacer(" ", "-", ":", "", ",", "", "/", "").Replace(kind.name+" "+way.name)+".pprof")
 			fmt.Fprintf(os.Stderr, "\r%-110s", file)
 			done := make(chan error, 1)
-			go func() { done <- g.profile(file) }()
-			if _, err := g.flood(ctx, kind, way, profileLength+200*time.Millisecond); err != nil {
+			go func() { done <- t.profile(file) }()
+			if _, err := t.flood(ctx, kind, way, profileLength+200*time.Millisecond); err != nil {
 				return err
 			}
 			if err := <-done; err != nil {
@@ -452,8 +496,8 @@ func (g *refusing) profiles(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (g *refusing) profile(file string) error {
-	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", g.admin, int(profileLength.Seconds())))
+func (t *target) profile(file string) error {
+	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", t.admin, int(profileLength.Seconds())))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"strings"
@@ -23,6 +24,8 @@ func runAs(args []string) error {
 		return measureDecisions(args[1:])
 	case countMode:
 		return serveCounting(args[1], args[2])
+	case "serve-refusing":
+		return serveRefusing(args[1], args[2])
 	case "serve-backend":
 		return serveBackend(args[1])
 	case "serve-bare":
@@ -60,6 +63,27 @@ func serveCoraza(addr, backend string) error {
 		return err
 	}
 	return serve(addr, corazahttp.WrapHandler(waf, bareProxy(backend)))
+}
+
+// serveRefusing answers 429 to all, in clear text and over TLS: what refusing
+// costs in Go at least.
+func serveRefusing(clear, secure string) error {
+	ln, err := net.Listen("tcp", secure)
+	if err != nil {
+		return err
+	}
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = w.Write([]byte(`{"type":"about:blank","title":"Too Many Requests","status":429}`))
+	})
+	s := httptest.NewUnstartedServer(h)
+	if err := s.Listener.Close(); err != nil {
+		return err
+	}
+	s.Listener, s.EnableHTTP2 = ln, true
+	s.StartTLS()
+	return serve(clear, h)
 }
 
 func serve(addr string, h http.Handler) error {
