@@ -148,7 +148,7 @@ func (f *finder) body(h http.Header, body []byte) error {
 }
 
 // starred reports whether a parameter may be in the encoding of RFC 2231, such
-// as boundary*0=x or name*=utf-8”x. Where a plain one stands beside it, one
+// as boundary*0=x or name*=x. Where a plain one stands beside it, one
 // reader takes this and another that. What is quoted does not count.
 func starred(field string) bool {
 	quoted := false
