@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"bufio"
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -39,7 +41,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	}
 	r.Client, r.Room = g.edge.ClientAddr(hr), g.env.Room
 	r.JA4 = g.edge.Fingerprint(hr)
-	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w}, secure: g.edge.IsHTTPS(hr), in: in, tape: tape}
+	e := &exchange{g: g, r: r, w: &countingWriter{ResponseWriter: w, in: &in.n}, secure: g.edge.IsHTTPS(hr), in: in, tape: tape}
 	if e.secure && r.TLS == nil {
 		// TLS ended at a trusted proxy. For cookies, and whoever asks, it is TLS.
 		r.TLS = new(tls.ConnectionState)
@@ -48,7 +50,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	end := g.env.Tracer.start(r)
 	defer func() { // also when the upstream's answer breaks off by a panic
 		e.left = e.r.Context().Err() != nil // Done may end it
-		e.outcome.Status, e.outcome.In, e.outcome.Out = e.w.status, e.in.n.Load(), e.w.n
+		e.outcome.Status, e.outcome.In, e.outcome.Out = e.w.status, e.in.n.Load(), e.w.n.Load()
 		e.route.gate.Done(r, e.outcome)
 		r.Release()
 		e.record()
@@ -242,7 +244,7 @@ func (e *exchange) record() {
 		return
 	}
 	event := ledger.FromRequest(e.r, e.outcome, ledger.Traffic{
-		Duration: took, BytesIn: e.in.n.Load(), BytesOut: e.w.n, Inspected: e.r.Peeked(),
+		Duration: took, BytesIn: e.in.n.Load(), BytesOut: e.w.n.Load(), Inspected: e.r.Peeked(),
 	})
 	if err := log.Append(event); err != nil && !errors.Is(err, ledger.ErrClosed) {
 		e.g.env.Log.Error("an event could not be recorded", "id", e.r.ID, "error", err)
@@ -275,7 +277,8 @@ func (b *countingBody) Read(p []byte) (int, error) {
 type countingWriter struct {
 	http.ResponseWriter
 	status int
-	n      int64
+	n      atomic.Int64  // both ways of a WebSocket go on until both have ended
+	in     *atomic.Int64 // of the request
 }
 
 // WriteHeader remembers the final status; 1xx answers go before it.
@@ -291,10 +294,46 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 		w.status = http.StatusOK
 	}
 	n, err := w.ResponseWriter.Write(p)
-	w.n += int64(n)
+	w.n.Add(int64(n))
 	return n, err
 }
 
-// Unwrap lets http.ResponseController reach the writer below, to flush and to
-// take over WebSocket connections.
+// Hijack takes over the connection of a WebSocket, on which bytes are counted
+// as those of bodies are.
+func (w *countingWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &countingConn{conn, w}, rw, nil
+}
+
+// countingConn counts what a client sends and gets after it has switched
+// protocols.
+type countingConn struct {
+	net.Conn
+	w *countingWriter
+}
+
+func (c *countingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.w.in.Add(int64(n))
+	return n, err
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.w.n.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite tells the client that nothing more comes, which lets it finish.
+func (c *countingConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// Unwrap lets http.ResponseController reach the writer below, to flush.
 func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
