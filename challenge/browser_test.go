@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,24 @@ func TestInABrowser(t *testing.T) {
 	b.Script("fetch('/api').then((r) => document.title = r.status + ' ' + r.headers.get('Merlon-Challenge')) && 1")
 	b.Wait("document.title === '403 /.merlon/challenge?bits=14&wait=10'")
 	silent(t, b)
+}
+
+// A bank's page that sends the browser back by a form does not lose it.
+func TestFormOfAnotherSiteInABrowser(t *testing.T) {
+	w := newWorld(t, challenge.Config{When: challenge.Always, Bits: 8}, memory(t))
+	bank := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(rw, `<form method="post" action="%s/paid"><input name="ref" value="17"></form><script>document.forms[0].submit()</script>`, w.server.URL)
+	}))
+	defer bank.Close()
+	b := identitytest.Start(t, w.server.URL)
+	b.Open("/basket")
+	b.At("/basket")
+	b.Script(fmt.Sprintf("location.href = %q", strings.Replace(bank.URL, "127.0.0.1", "localhost", 1)))
+	b.At("/paid")
+	if got := w.last.Load().Reason; got != challenge.HasPassed {
+		t.Errorf("the form: %s", got)
+	}
 }
 
 // The real work, at the default of 18 bits, says how it goes.

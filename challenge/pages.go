@@ -275,6 +275,14 @@ func (v *visit) grant(c claim) {
 // sent in a circle. It is a page and not a redirect, since what follows, such as
 // a log-in elsewhere, must not be held against this page's form-action.
 func (v *visit) done() {
+	if from := v.Header.Get("Sec-Fetch-Site"); from == "cross-site" || from == "same-site" {
+		// Only our own page leads here. Another site's link must not become one
+		// of this site's, with the cookies that SameSite=Strict holds back.
+		secure(v.w.Header())
+		v.w.Header().Set("Location", v.to)
+		v.w.WriteHeader(http.StatusSeeOther)
+		return
+	}
 	if _, found := passText(v.Header); found == 0 {
 		v.show(page{status: http.StatusForbidden, fail: "fail.cookies", stuck: true})
 		return

@@ -52,13 +52,33 @@ func TestPass(t *testing.T) {
 	where := b.get("/").header.Get("Location")
 	token := find(t, tokenField, b.get(where).body)[1]
 	c := b.send(where, token, solve(token, 8), "/").header.Get("Set-Cookie")
-	for _, want := range []string{challenge.Cookie + "=", "; Path=/", "; HttpOnly", "; Secure", "; SameSite=Lax"} {
+	for _, want := range []string{challenge.Cookie + "=", "; Path=/", "; HttpOnly", "; Secure", "; SameSite=None"} {
 		if !strings.Contains(c, want) {
 			t.Errorf("%s has no %s", c, want)
 		}
 	}
 	if strings.Contains(c, "Domain") {
 		t.Errorf("%s has a domain", c)
+	}
+}
+
+// Another site's link to the page that sends on is sent on by the server: a
+// script of ours would make it a navigation of this site.
+func TestDoneFromElsewhere(t *testing.T) {
+	w := newWorld(t, easy, memory(t))
+	b := w.browser()
+	b.prove("/")
+	for _, from := range []string{"cross-site", "same-site"} {
+		a := b.get(challenge.Prefix+"/done?to=%2Fdelete%3Fid%3D1", "Sec-Fetch-Site", from)
+		if a.status != http.StatusSeeOther || a.header.Get("Location") != "/delete?id=1" {
+			t.Errorf("%s: %d %q", from, a.status, a.header.Get("Location"))
+		}
+		if a = b.get(challenge.Prefix+"/done?to=%2F%2Fevil.example", "Sec-Fetch-Site", from); a.header.Get("Location") != "/" {
+			t.Errorf("%s: led to %q", from, a.header.Get("Location"))
+		}
+	}
+	if a := b.get(challenge.Prefix+"/done?to=%2Fx", "Sec-Fetch-Site", "same-origin"); a.status != http.StatusOK {
+		t.Errorf("from the challenge itself: %d", a.status)
 	}
 }
 

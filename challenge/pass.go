@@ -219,11 +219,13 @@ func passText(h http.Header) (text string, found int) {
 	return text, found
 }
 
-// passCookie returns the cookie that holds a pass.
+// passCookie returns the cookie that holds a pass. It proves work and nobody's
+// identity, so it also goes with what other sites' pages send: a form that a
+// bank or an identity provider has a browser post must not be lost.
 func passCookie(text string) *http.Cookie {
 	return &http.Cookie{
 		Name: Cookie, Value: text, Path: "/", MaxAge: int(maxPass / time.Second),
-		Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteNoneMode,
 	}
 }
 
