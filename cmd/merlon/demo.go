@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/merlon-dev/merlon/access"
+	"github.com/merlon-dev/merlon/ban"
+	"github.com/merlon-dev/merlon/challenge"
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/mfa"
 	"github.com/merlon-dev/merlon/identity/password"
@@ -23,6 +25,9 @@ import (
 	"github.com/merlon-dev/merlon/internal/demo"
 	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/limit"
+	"github.com/merlon-dev/merlon/stuffing"
+	"github.com/merlon-dev/merlon/throttle"
 	"github.com/merlon-dev/merlon/upstream"
 )
 
@@ -117,12 +122,21 @@ func (d *running) start(ctx context.Context, bareAddr, httpsAddr string, stderr 
 }
 
 // config puts the back office behind a log-in, and its page behind a second
-// factor.
+// factor, and says how much of the shop anybody may have.
 func (d *running) config(https string) *config.File {
 	f := &config.File{Data: d.data, Listen: config.Listen{HTTPS: https, HTTP: "off", Admin: "off"},
-		Sites: []config.Site{{Host: config.Names{"*"}, Upstream: &upstream.Config{To: []string{d.bare}}, Routes: []config.Route{
+		Class: map[string]throttle.ClassConfig{"report": {AtOnce: 4, Queue: 8, Wait: 3 * time.Second}},
+		Sites: []config.Site{{Host: config.Names{"*"}, Upstream: &upstream.Config{To: []string{d.bare}}, Guards: d.traffic(), Routes: []config.Route{
 			{Path: "/admin", Guards: config.Guards{Require: &access.Config{Role: access.List{"admin"}, MFA: account.Multi}}},
 			{Path: "/api/office/**", Guards: config.Guards{Require: &access.Config{Role: access.List{"admin"}}}},
+			{Path: "/api/report", Guards: config.Guards{Throttle: &throttle.Config{Class: "report"}}},
+			{Path: "/drop", Guards: config.Guards{Challenge: &challenge.Config{When: challenge.Always, Bits: 16}}},
+			{Path: "/orders/*", Guards: config.Guards{Limit: &limit.Config{Limits: []limit.Limit{
+				{Name: "walk", By: limit.By{"client"}, Rate: limit.Rate{Count: 12, Per: time.Hour}, Distinct: true},
+			}}}},
+			{Path: "/search", Guards: config.Guards{Limit: &limit.Config{Limits: []limit.Limit{
+				{Name: "search", By: limit.By{"client"}, Rate: limit.Rate{Count: 2, Per: time.Second}, Burst: 40},
+			}}}},
 		}}},
 		Identity: &config.Identity{},
 	}
@@ -132,6 +146,16 @@ func (d *running) config(https string) *config.File {
 	f.Identity.Token.Issuer = "https://" + https
 	f.Identity.Token.Algorithm = "EdDSA" // its keys are made at once
 	return f
+}
+
+// traffic protects the log-in that the shop has itself, and shuts out whoever
+// looks for a way in, but for whoever sits at this machine: each attack shall
+// be refused for what it is, and those who try it by hand go on.
+func (d *running) traffic() config.Guards {
+	return config.Guards{
+		BackendLogin: &stuffing.Config{Path: stuffing.List{"/login"}, UserField: stuffing.List{"username"}, Slow: time.Second},
+		Ban:          &ban.Config{Errors: 20, First: 30 * time.Second, Allow: []string{"127.0.0.1", "::1"}},
+	}
 }
 
 // settle makes the accounts of those who may sign in.
@@ -212,6 +236,8 @@ func (d *running) invite(out io.Writer) {
 	printf(out, "            or codes of an authenticator app with the key  %s\n", k.Key)
 	printf(out, "    look    a wrong password, the password alone or an edited cookie open it on the bare shop only\n")
 	printf(out, "\nOr let it fire every attack by itself:  merlon demo --attack\n")
+	printf(out, "Who is shut out?                        merlon ban list --data %s\n", d.data)
+	printf(out, "Let them in again:                      merlon ban lift --data %s %s\n", d.data, demo.Scanner)
 	printf(out, "Why was a request refused?              merlon why --data %s ID\n\n", d.data)
 }
 

@@ -33,11 +33,20 @@ type Shot struct {
 	Err    string `json:"error,omitempty"` // a request got no answer
 	// How says why it did not work, where no refusal says so.
 	How string `json:"how,omitempty"`
+	// Then is the id of what was refused after that, because of it.
+	Then string `json:"then,omitempty"`
+	// Seen says what the shop saw of it all the same, where that is told.
+	Seen string `json:"seen,omitempty"`
+	// Later says that the refusal was a 503 of somebody who has too much to do,
+	// and not of something broken.
+	Later bool `json:"later,omitempty"`
 }
 
 // stopped reports whether an attempt that did not work was turned away, and
 // did not merely meet something broken.
-func (s Shot) stopped() bool { return !s.Worked && s.Err == "" && s.Status != 0 && s.Status < 500 }
+func (s Shot) stopped() bool {
+	return !s.Worked && s.Err == "" && s.Status != 0 && (s.Status < 500 || s.Later)
+}
 
 // A Result is how an attack and its twin ended at one address.
 type Result struct {
@@ -61,7 +70,7 @@ func (a Attack) Fire(ctx context.Context, client *http.Client, base string, peop
 func (b *browser) shoot(f func(*browser) Shot) Shot {
 	b.begin()
 	s := f(b)
-	s.Status, s.ID = b.status, b.id
+	s.Status, s.ID, s.Later = b.status, b.id, b.later
 	if b.err != nil {
 		s.Worked, s.Err = false, b.err.Error()
 	}
@@ -97,7 +106,7 @@ const (
 
 // Attacks returns every attack, in the order in which they are told.
 func Attacks() []Attack {
-	return slices.Concat(injections(), forgeries(), logIns())
+	return slices.Concat(injections(), forgeries(), logIns(), traffic())
 }
 
 // injections are the attacks that make the shop run what the attacker wrote.

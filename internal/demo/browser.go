@@ -22,6 +22,7 @@ type browser struct {
 	base   *url.URL
 	status int    // of the first answer that refused or sent to sign in, else of the last answer
 	id     string // what the first answer that refused or sent to sign in gave as its id
+	later  bool   // whether that refusal said that there is too much to do now
 	err    error  // the first request that got no answer
 
 	client    *http.Client  // as it was given
@@ -63,7 +64,7 @@ func newBrowser(ctx context.Context, client *http.Client, base string) (*browser
 var addresses atomic.Int64
 
 // begin forgets how earlier requests were answered.
-func (b *browser) begin() { b.status, b.id, b.err = 0, "", nil }
+func (b *browser) begin() { b.status, b.id, b.later, b.err = 0, "", false, nil }
 
 // evil is the page that forged requests come from.
 const evil = "https://evil.example"
@@ -175,6 +176,7 @@ func (b *browser) note(p page) {
 	if p.status < 400 && !p.challenged() {
 		return
 	}
+	b.later = p.status == http.StatusServiceUnavailable && strings.Contains(p.body, "#temporary-reduced-capacity")
 	b.id = p.header.Get("X-Request-Id")
 	if b.id == "" && strings.HasPrefix(p.header.Get("Content-Type"), "application/problem+json") {
 		var problem struct {

@@ -33,6 +33,9 @@ type Shop struct {
 	pages pages
 	fetch *http.Client // in the pretend network
 
+	workers chan struct{} // one for each request that is worked on
+	reports counter
+
 	mu       sync.Mutex
 	sessions map[string]*session
 	order    []string // tokens of sessions, oldest first
@@ -54,6 +57,7 @@ func New(ctx context.Context) (*Shop, error) {
 		mux:      http.NewServeMux(),
 		pages:    p,
 		fetch:    &http.Client{Transport: pretendNet{}},
+		workers:  make(chan struct{}, workers),
 		sessions: map[string]*session{},
 	}
 	if err := s.Reset(ctx); err != nil {
@@ -115,6 +119,11 @@ func (s *Shop) routes() {
 	page("GET /api/stock", s.stockLevel)
 	page("POST /api/token", s.token)
 	page("GET /api/office/customers", s.customers)
+	page("GET /api/report", s.yearReport)
+	page("GET /drop", s.drop)
+	for path := range leftovers {
+		page("GET "+path, s.leftover)
+	}
 	page("GET /holes", s.holes)
 	page("/", s.notFound)
 }
@@ -126,7 +135,7 @@ func (s *Shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	s.mux.ServeHTTP(w, r)
+	s.worker(w, r, s.mux)
 }
 
 // onLoopback reports whether the connection's own end is on loopback or is no

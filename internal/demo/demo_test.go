@@ -268,8 +268,10 @@ func TestThingsToTryWorkOnTheBareShop(t *testing.T) {
 			t.Errorf("%+v does not say what it is or what to look for", thing)
 		}
 		if thing.Body == "" {
-			if code, _ := body(t, thing.At(srv.URL, "")); code != http.StatusOK {
-				t.Errorf("%s: status %d", thing.At(srv.URL, ""), code)
+			for _, path := range []string{thing.Path, thing.Then} {
+				if code, _ := body(t, srv.URL+path); code != http.StatusOK {
+					t.Errorf("%s: status %d", path, code)
+				}
 			}
 			continue
 		}
@@ -287,10 +289,15 @@ func TestThingsToTryWorkOnTheBareShop(t *testing.T) {
 	}
 }
 
-func TestCurlCommandIsQuoted(t *testing.T) {
-	thing := demo.Thing{Path: "/x", Body: `{"a": "it's"}`}
-	want := `curl --cacert ca.pem -H 'Content-Type: application/json' -d '{"a": "it'\''s"}' https://h/x`
-	if got := thing.At("https://h/", "--cacert ca.pem"); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+func TestCommandsToType(t *testing.T) {
+	for want, thing := range map[string]demo.Thing{
+		`https://h/x`: {Path: "/x"},
+		`curl --cacert ca.pem -H 'Content-Type: application/json' -d '{"a": "it'\''s"}' https://h/x`:                           {Path: "/x", Body: `{"a": "it's"}`},
+		`curl --cacert ca.pem --interface 127.0.0.66 https://h/x https://h/y`:                                                  {Path: "/x", Then: "/y", From: demo.Scanner},
+		`seq 3 | xargs -P 30 -I{} curl --cacert ca.pem -s -o /dev/null -w '%{http_code}\n' 'https://h/x?q=1' | sort | uniq -c`: {Path: "/x?q=1", Times: 3},
+	} {
+		if got := thing.At("https://h/", "--cacert ca.pem"); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
 	}
 }

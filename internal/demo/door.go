@@ -227,7 +227,7 @@ func (b *browser) plant(into *browser) {
 
 // told makes how another browser's requests were answered the shot's.
 func (b *browser) told(by *browser) {
-	b.status, b.id = by.status, by.id
+	b.status, b.id, b.later = by.status, by.id, by.later
 	if by.err != nil {
 		b.failed(by.err)
 	}

@@ -63,13 +63,17 @@ func logIns() []Attack {
 		Name: "guess-own", Title: "Guess at the shop's own log-in",
 		Hole: "The shop's own log-in, which members still have, counts nothing either.",
 		Twin: "Sorcha logs in there", attack: guessOwn, twin: guessOwnTwin,
-		NotYet: "limit will slow down guessing at log-ins that a backend has itself",
+	}, {
+		Name: "stuffing-own", Title: fmt.Sprintf("Try %d leaked pairs there, one each", pairs),
+		Hole: "Nobody sees that strangers try names and passwords that leaked elsewhere.",
+		Twin: "Niall gets in meanwhile, with his own browser", attack: stuffOwn, twin: stuffOwnTwin,
 	}}
 }
 
 const (
 	guesses = 30 // the last one is right
 	leaked  = 40 // likewise
+	pairs   = 50 // likewise
 )
 
 func guess(b *browser) Shot {
@@ -391,11 +395,21 @@ func wayBack(b *browser) Shot {
 	return Shot{Worked: answer.accepted() && answer.leads() == reviewed, Evidence: "the log-in leads on to the mug"}
 }
 
+// ownLogin tries the shop's own log-in, wherever there is another one.
+func (b *browser) ownLogin(name, password string) (in bool) {
+	p := b.form("/login", ownPage, "username", name, "password", password)
+	if b.status == http.StatusUnauthorized && (p.challenged() || p.status == http.StatusTooManyRequests) {
+		b.begin() // that was the shop's own "no"
+		b.note(p)
+	}
+	return p.accepted()
+}
+
 func guessOwn(b *browser) Shot {
 	thief := b.another()
 	for n := range guesses {
 		try := fmt.Sprintf("%s%d", guessed, n+13)
-		if thief.form("/login", ownPage, "username", "sorcha", "password", try).status == http.StatusSeeOther {
+		if thief.ownLogin("sorcha", try) {
 			return Shot{Worked: true, Evidence: fmt.Sprintf("try %d is right: %s", n+1, try)}
 		}
 	}
@@ -409,4 +423,31 @@ func guessOwnTwin(b *browser) Shot {
 	p := own.get("/account")
 	b.told(own)
 	return Shot{Worked: p.loggedInAs() == "Sorcha Ryan", Evidence: "the account page greets Sorcha Ryan"}
+}
+
+// stuffOwn is fired while the owner has a browser that is known, as stuffing.
+func stuffOwn(b *browser) Shot {
+	b.owner = b.another()
+	b.owner.ownLogin("niall", member("niall"))
+	b.owner.form("/logout", ownPage)
+	for n := range pairs {
+		name, try := fmt.Sprintf("reader-%d", 100+n), fmt.Sprintf("spring-tide-%d", 1970+n)
+		if n == pairs-1 {
+			name, try = "niall", member("niall")
+		}
+		thief := b.another()
+		if thief.ownLogin(name, try) {
+			return Shot{Worked: true, Evidence: fmt.Sprintf("pair %d, from yet another address, is right: %s, %s", n+1, name, try)}
+		}
+		b.told(thief)
+	}
+	return Shot{}
+}
+
+func stuffOwnTwin(b *browser) Shot {
+	b.owner.begin()
+	b.owner.ownLogin("niall", member("niall"))
+	p := b.owner.get("/account")
+	b.told(b.owner)
+	return Shot{Worked: p.loggedInAs() == "Niall Carey", Evidence: "the account page greets Niall Carey"}
 }

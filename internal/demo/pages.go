@@ -38,7 +38,7 @@ func parsePages() (pages, error) {
 	all := pages{}
 	for _, name := range []string{
 		"home", "product", "search", "login", "register", "account", "order",
-		"admin", "tools", "import", "holes", "error", "notfound",
+		"admin", "tools", "import", "drop", "holes", "error", "notfound",
 	} {
 		t, err := template.ParseFS(templateFiles, "templates/layout.html", "templates/"+name+".html")
 		if err != nil {

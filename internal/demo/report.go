@@ -53,6 +53,12 @@ func (s Shot) stoppedBy(explain func(id string) string) string {
 	}
 	if explain != nil && s.ID != "" {
 		if by := explain(s.ID); by != "" {
+			if s.Then != "" {
+				by += ", then " + explain(s.Then)
+			}
+			if s.Seen != "" {
+				by += "; " + s.Seen
+			}
 			return by
 		}
 	}

@@ -138,8 +138,21 @@ func stock(ctx context.Context, db database) error {
 			return fmt.Errorf("stocking the demo shop: %w", err)
 		}
 	}
+	for i := range crewOrders {
+		u := crew[i%len(crew)]
+		if _, err := db.ExecContext(ctx, "INSERT INTO orders (id, username, slug, price, address, placed, keep) VALUES (?, ?, 'lighthouse-tea', 950, ?, '24 November', 1)",
+			firstCrewOrder+i, u.Username, u.Address); err != nil {
+			return fmt.Errorf("stocking the demo shop: %w", err)
+		}
+	}
 	return nil
 }
+
+// The crew's orders have the numbers after those of stock.sql.
+const (
+	firstCrewOrder = 1005
+	crewOrders     = 26
+)
 
 func addUser(ctx context.Context, db database, u user, keep bool) error {
 	_, err := db.ExecContext(ctx, `INSERT INTO users (username, name, email, address, role, password, balance, keep)
