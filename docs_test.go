@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/internal/store/redis"
 )
 
 // Every package says what it promises, and every exported name what it is.
@@ -89,6 +90,14 @@ func TestConfigurationsInDocs(t *testing.T) {
 	}
 	if seen < 10 {
 		t.Errorf("only %d configurations were seen", seen)
+	}
+}
+
+// What the manual tells to put into Redis's file of users is what Merlon needs.
+func TestRightsInDocs(t *testing.T) {
+	const page = "docs/traffic.md"
+	if line := "\nuser merlon on >PASSWORD resetchannels " + redis.Rights + "\n"; !strings.Contains(manual(t)[page], line) {
+		t.Errorf("%s: the line must be%s", page, line)
 	}
 }
 
