@@ -122,6 +122,11 @@ type Env struct {
 	// in to the backend before, which a ban of its address does not shut out.
 	// nil: none is known.
 	KnownDevice func(*merlon.Request) bool
+	// Device names the browser that KnownDevice is about, without reading the
+	// request's body; empty if it is none. One that misbehaves is banned, and is
+	// then shut out with its address: everybody who may open an account has a
+	// known browser, and may copy what it is known by. nil: always empty.
+	Device func(*merlon.Request) string
 	// Exempt reports whether what a request's sender does bans nobody, such as
 	// that of a verified crawler. It is called only when somebody is about to be
 	// banned, after the answer. nil: nobody is.
@@ -258,7 +263,7 @@ func (g *Guard) address(r *merlon.Request) (merlon.Decision, bool) {
 			return merlon.Pass(NotBanned), false
 		}
 	}
-	if g.allowed(a) || g.env.KnownDevice != nil && g.env.KnownDevice(r) {
+	if g.allowed(a) || g.knownDevice(r) {
 		return merlon.Pass(NotBanned), false
 	}
 	if b != nil {
@@ -270,6 +275,28 @@ func (g *Guard) address(r *merlon.Request) (merlon.Decision, bool) {
 	d.Findings = []merlon.Finding{{Rule: "list", Part: "client " + a.String(), Value: in.path, Message: "is in an imported list"}}
 	d.Remedy = remedy(a)
 	return d, true
+}
+
+// knownDevice reports whether r comes from a known browser that is not banned
+// itself.
+func (g *Guard) knownDevice(r *merlon.Request) bool {
+	if g.env.KnownDevice == nil || !g.env.KnownDevice(r) {
+		return false
+	}
+	key := g.device(r)
+	return key == "" || g.bans.named(r.Site, key) == nil
+}
+
+// device returns the key of the browser that r says it comes from, or nothing.
+func (g *Guard) device(r *merlon.Request) string {
+	if g.env.Device == nil {
+		return ""
+	}
+	id := g.env.Device(r)
+	if id == "" {
+		return ""
+	}
+	return named(ofDevice, id)
 }
 
 func (g *Guard) allowed(a netip.Addr) bool { return g.allow != nil && g.allow.Contains(a) }

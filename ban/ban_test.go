@@ -204,6 +204,30 @@ func TestKnownDeviceAndExempt(t *testing.T) {
 	w.wants(visit{client: other}, "")
 }
 
+// Who has an account of their own has a known browser, too: it may come from a
+// banned address until it misbehaves itself, on however many machines.
+func TestKnownDeviceThatMisbehaves(t *testing.T) {
+	device := func(r *merlon.Request) string { return r.Header.Get("Device") }
+	w := newWorld(t, ban.Config{Strikes: 5, Errors: 5, First: time.Hour}, options{device: device, knownDevice: func(r *merlon.Request) bool { return device(r) != "" }})
+	w.times(1, visit{path: "/.env"})
+	w.wants(visit{header: "Device: eve"}, "")
+	for i := range 6 { // each time from another machine
+		w.visit(visit{client: fmt.Sprintf("198.51.100.%d", i+1), path: "/waf", header: "Device: eve"})
+	}
+	w.wants(visit{header: "Device: eve"}, ban.Banned)
+	w.wants(visit{header: "Device: ann"}, "")
+	w.wants(visit{client: "198.51.100.99", header: "Device: eve"}, "") // the address is not banned
+	if n := len(w.of(ban.Imposed)); n != 2 || w.of(ban.Imposed)[1].Ban.Key != "device eve" {
+		t.Errorf("told %+v", w.of(ban.Imposed))
+	}
+	w.pass(61 * time.Minute)
+	w.times(1, visit{path: "/.env", header: "Device: eve"})
+	w.wants(visit{header: "Device: eve"}, ban.Banned)
+	if k, err := ban.ParseKey("device eve"); k != "device eve" || err != nil {
+		t.Errorf("cannot be lifted: %q %v", k, err)
+	}
+}
+
 // Of the allowed nobody is banned: not for what they do, not by hand, not by a list.
 func TestAllowHolds(t *testing.T) {
 	list := file(t, office+"\n"+other+"\n")

@@ -158,20 +158,24 @@ func covering(t *bart.Table[*Ban], a netip.Addr, now func() time.Time) *Ban {
 // identity returns the ban that holds for who is asking, or nil. A key is
 // banned with its owner.
 func (b *Bans) identity(site string, who *merlon.Identity) *Ban {
+	if b.seen.Load().named == nil {
+		return nil
+	}
+	if ban := b.named(site, KeyOfUser(who.Subject)); ban != nil || !byKey(who) {
+		return ban
+	}
+	return b.named(site, KeyOfAPIKey(who.Session))
+}
+
+// named returns the ban that holds for a key that is none of addresses, or nil.
+func (b *Bans) named(site, key string) *Ban {
 	named := b.seen.Load().named
 	if named == nil {
 		return nil
 	}
-	keys := [2]string{KeyOfUser(who.Subject)}
-	if byKey(who) {
-		keys[1] = KeyOfAPIKey(who.Session)
-	}
-	now := b.now()
-	for _, k := range keys {
-		for _, s := range [2]string{site, ""} {
-			if ban := named[id{s, k}]; ban != nil && ban.Holds(now) {
-				return ban
-			}
+	for _, s := range [2]string{site, ""} {
+		if ban := named[id{s, key}]; ban != nil && ban.Holds(b.now()) {
+			return ban
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ const (
 	ofNetwork = "network "
 	ofUser    = "user "
 	ofKey     = "key "
+	ofDevice  = "device "
 )
 
 const maxKey = 300 // bytes
@@ -70,10 +71,10 @@ func checkName(key, name string) error {
 }
 
 // ParseKey returns the one spelling of a key: "client 203.0.113.7", "network
-// 203.0.113.0/24", "user SUBJECT" or "key PREFIX". A client and a network may
+// 203.0.113.0/24", "user SUBJECT", "key PREFIX" or "device ID". A client and a network may
 // stand there without the word before.
 func ParseKey(text string) (string, error) {
-	for _, kind := range []string{ofUser, ofKey} {
+	for _, kind := range []string{ofUser, ofKey, ofDevice} {
 		if name, ok := strings.CutPrefix(text, kind); ok {
 			return text, checkName(text, name)
 		}

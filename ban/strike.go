@@ -161,17 +161,31 @@ func (g *Guard) strike(r *merlon.Request, guard string, cost int64) {
 	if byPage(r) {
 		cost = 1
 	}
-	key := c.key()
-	counted := g.countKey(r, "strikes", key)
 	ctx, cancel := after(r)
 	defer cancel()
 	why := fmt.Sprintf("refused too often, at last by %s, request %s", guard, r.ID)
-	if cost >= g.strikes.Burst && guard == "decoy" {
+	decoy := cost >= g.strikes.Burst && guard == "decoy"
+	if decoy {
 		why = "touched a decoy, request " + r.ID
-	} else if !g.bans.take(ctx, counted, g.strikes, cost) {
-		return
 	}
-	g.impose(ctx, r, key, why, counted, g.strikes)
+	for _, key := range g.keys(r, c) {
+		counted := g.countKey(r, "strikes", key)
+		if decoy || g.bans.take(ctx, counted, g.strikes, cost) {
+			g.impose(ctx, r, key, why, counted, g.strikes)
+		}
+	}
+}
+
+// keys returns what is banned for what c has done: who that is, and the browser
+// by which an address would not be shut out.
+func (g *Guard) keys(r *merlon.Request, c culprit) []string {
+	keys := []string{c.key()}
+	if c.id == nil {
+		if d := g.device(r); d != "" {
+			keys = append(keys, d)
+		}
+	}
+	return keys
 }
 
 // wrong counts an answer of the backend that says there is nothing, and bans. A
@@ -192,14 +206,15 @@ func (g *Guard) wrong(r *merlon.Request) {
 	if byPage(r) {
 		cost = 1
 	}
-	key := c.key()
-	counted := g.countKey(r, "errors", key)
 	ctx, cancel := after(r)
 	defer cancel()
 	g.bans.owing.add(c.hash(g.bans.owing.seed, site), window)
-	if g.bans.take(ctx, counted, g.errors, cost) {
-		why := "asked for too much that is not there or not allowed, at last in request " + r.ID
-		g.impose(ctx, r, key, why, counted, g.errors)
+	for _, key := range g.keys(r, c) {
+		counted := g.countKey(r, "errors", key)
+		if g.bans.take(ctx, counted, g.errors, cost) {
+			why := "asked for too much that is not there or not allowed, at last in request " + r.ID
+			g.impose(ctx, r, key, why, counted, g.errors)
+		}
 	}
 }
 
@@ -211,7 +226,9 @@ func (g *Guard) right(r *merlon.Request) {
 	}
 	ctx, cancel := after(r)
 	defer cancel()
-	g.bans.give(ctx, g.countKey(r, "errors", c.key()), g.errors, -tenths)
+	for _, key := range g.keys(r, c) {
+		g.bans.give(ctx, g.countKey(r, "errors", key), g.errors, -tenths)
+	}
 }
 
 // window numbers the times of length Within.

@@ -73,6 +73,7 @@ type options struct {
 	notices     *notices
 	monitored   bool
 	knownDevice func(*merlon.Request) bool
+	device      func(*merlon.Request) string
 	exempt      func(*merlon.Request) bool
 	stranger    bool // nobody is known before identity
 }
@@ -90,7 +91,7 @@ func newWorld(t testing.TB, c ban.Config, o options) *world {
 		w.bans = ban.NewBans(o.store, count.NewMemory(count.MemoryConfig{Keys: 1 << 12}), w.notices.add)
 		w.drive(w.bans)
 	}
-	env := ban.Env{Bans: w.bans, Tries: tries, Who: who, KnownDevice: o.knownDevice, Exempt: o.exempt}
+	env := ban.Env{Bans: w.bans, Tries: tries, Who: who, KnownDevice: o.knownDevice, Device: o.device, Exempt: o.exempt}
 	if o.stranger {
 		env.Who = nil
 	}

@@ -97,11 +97,27 @@ func (g *Guard) Weak() []string {
 // on to be judged.
 func (g *Guard) Close() error { return nil }
 
-// Check sets r.Identity.
-func (g *Guard) Check(r *merlon.Request) merlon.Decision {
-	var found *merlon.Identity
-	var ended merlon.Reason // why a session's cookie proves nobody
-	clear := false
+// Who returns who has sent r as far as its proofs hold, or nil. Unlike Check it
+// changes nothing: it is for requests that were refused before, whose answer
+// brings no new cookie.
+func (g *Guard) Who(r *merlon.Request) *merlon.Identity {
+	found, _, refused := g.find(r)
+	if found == nil || refused != nil {
+		return nil
+	}
+	return g.withTenant(found)
+}
+
+// An absence is why a session's cookie proves nobody, and whether it is to be
+// cleared.
+type absence struct {
+	why   merlon.Reason
+	clear bool
+}
+
+// find asks every prover.
+func (g *Guard) find(r *merlon.Request) (found *merlon.Identity, none absence, refused *merlon.Decision) {
+	refuse := func(d merlon.Decision) (*merlon.Identity, absence, *merlon.Decision) { return nil, none, &d }
 	for _, p := range g.provers {
 		id, err := p.Prove(r)
 		switch {
@@ -109,20 +125,20 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		case errors.Is(err, merlon.ErrNoProof):
 			continue
 		case err == nil:
-			return merlon.Unable(errors.New("identity: " + p.Name() + " has proved nobody and did not say so"))
+			return refuse(merlon.Unable(errors.New("identity: " + p.Name() + " has proved nobody and did not say so")))
 		default:
 			if why, ok := over(err); ok {
-				ended, clear = why, why != session.Elsewhere
+				none = absence{why, why != session.Elsewhere}
 				continue
 			}
-			return g.refuse(r, p, err)
+			return refuse(g.refuse(r, p, err))
 		}
 		if !g.rules.allow(id.Name, id.Groups, r.Client, g.now()) {
 			if p.Name() == sessionProver {
-				ended = NotAllowedHere
+				none.why = NotAllowedHere
 				continue
 			}
-			return g.refuse(r, p, &failure{why: NotAllowedHere})
+			return refuse(g.refuse(r, p, &failure{why: NotAllowedHere}))
 		}
 		if found == nil {
 			found = id
@@ -131,16 +147,25 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		if found.Subject != id.Subject {
 			d := merlon.Refuse(http.StatusUnauthorized, ProofsDisagree)
 			d.Header = http.Header{"Www-Authenticate": {bearer(r)}}
-			return d
+			return refuse(d)
 		}
 		found = together(found, id)
 	}
+	return found, none, nil
+}
+
+// Check sets r.Identity.
+func (g *Guard) Check(r *merlon.Request) merlon.Decision {
+	found, none, refused := g.find(r)
+	if refused != nil {
+		return *refused
+	}
 	if found == nil {
 		d := merlon.Pass(NobodyProved)
-		if ended != "" {
-			d.Reason = ended
+		if none.why != "" {
+			d.Reason = none.why
 		}
-		if clear {
+		if none.clear {
 			d.Header = http.Header{}
 			session.Clear(d.Header)
 			d.Header.Del("Clear-Site-Data") // an attacker's cookie must not empty the site's storage

@@ -3,6 +3,8 @@ package identity_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -275,5 +277,51 @@ func BenchmarkBasicRemembered(b *testing.B) {
 		if _, err := p.Prove(r); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// renewing is a session whose cookie is to be replaced.
+type renewing struct {
+	says
+	renewed *int
+}
+
+func (p renewing) Renew(*merlon.Request) (*http.Cookie, error) {
+	*p.renewed++
+	return &http.Cookie{Name: "s", Value: "new"}, nil
+}
+
+// TestWho: who is only looked up keeps the cookie that the browser has.
+func TestWho(t *testing.T) {
+	id := ann("password")
+	id.Session, id.Groups = "S", []string{"tenant-harbour"}
+	renewed := 0
+	g, err := identity.New(identity.Config{Tenant: "tenant-"}, says{"bad", nil, errors.New("a bad proof")}, renewing{says{"session", id, nil}, &renewed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(fields ...string) *merlon.Request {
+		hr := httptest.NewRequest("GET", "/", nil)
+		hr.Header.Set("Cookie", "s=old")
+		for _, f := range fields {
+			hr.Header.Set(f, "1")
+		}
+		return merlon.NewRequest(hr)
+	}
+	r := ask("X-Session")
+	if got := g.Who(r); got == nil || got.Subject != "ANN-ID" || got.Tenant != "harbour" || r.Identity != nil {
+		t.Errorf("%+v, and the request says %+v", got, r.Identity)
+	}
+	if renewed != 0 {
+		t.Error("the cookie was replaced, and nobody was given the new one")
+	}
+	if got := g.Who(ask("X-Session", "X-Bad")); got != nil {
+		t.Errorf("a proof beside it does not hold: %+v", got)
+	}
+	if got := g.Who(ask()); got != nil {
+		t.Errorf("nobody: %+v", got)
+	}
+	if d := g.Check(r); renewed != 1 || len(d.Header["Set-Cookie"]) != 1 {
+		t.Error("Check does not replace it, so that nothing is shown")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"net/http"
 	"slices"
 	"time"
@@ -179,4 +180,14 @@ func (g *Guard) KnownDevice(r *merlon.Request) bool {
 		}
 	}
 	return true
+}
+
+// Device names the browser that a request says it is, if it has logged in
+// before; empty otherwise. It reads no body.
+func (g *Guard) Device(r *merlon.Request) string {
+	found := g.devices.read(r)
+	if len(found) == 0 {
+		return ""
+	}
+	return hex.EncodeToString(found[0].id[:])
 }

@@ -52,6 +52,9 @@ func TestKnownDevice(t *testing.T) {
 		if got := w.guard.KnownDevice(c.r); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
+		if got := w.guard.Device(c.r); c.want && len(got) != 32 {
+			t.Errorf("%s: is called %q", c.what, got)
+		}
 	}
 	w.pass(364 * 24 * time.Hour)
 	if !w.guard.KnownDevice(w.request("/", owner)) {

@@ -86,7 +86,7 @@ func (b *builder) traffic(setting, site string, c config.Guards) (t traffic) {
 	}
 	env := ban.Env{Bans: st.Bans, Tries: tries, Who: b.g.who, Exempt: st.Crawlers.Sent}
 	if t.stuffing != nil {
-		env.KnownDevice = t.stuffing.KnownDevice
+		env.KnownDevice, env.Device = t.stuffing.KnownDevice, t.stuffing.Device
 	}
 	t.ban, err = ban.New(orZero(c.Ban), env)
 	fail("ban", err)
@@ -118,10 +118,7 @@ func (g *Gateway) who(r *merlon.Request) *merlon.Identity {
 	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); !g.tries(r) || strings.EqualFold(scheme, "Basic") {
 		return nil
 	}
-	again := merlon.NewRequest(r.Request)
-	again.Client, again.Site, again.Route, again.Path = r.Client, r.Site, r.Route, r.Path
-	g.people.guard.Check(again)
-	return again.Identity
+	return g.people.guard.Who(r)
 }
 
 // work says where a browser gets a pass, for refusals that one would lift.
