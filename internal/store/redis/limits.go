@@ -149,7 +149,8 @@ type Limits struct {
 	queue  []*batch      // what waits for a sender; the last one gathers
 	spare  []entry       // room for the next batch
 	closed bool          // nothing is counted or held any more
-	wake   chan struct{} // a sender
+	wake   chan struct{} // a sender, whose turn it is
+	turn   chan struct{} // holds something while no sender has it
 
 	mu   sync.Mutex
 	last uint64
@@ -186,7 +187,8 @@ func DialLimits(at secrets.Secret) (rueidis.Client, error) {
 // NewLimits returns the counts in a server. Its Close does not close c.
 func NewLimits(c rueidis.Client) *Limits {
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Limits{c: c, self: rand.Text()[:16] + ":", held: make(map[string]string), wake: make(chan struct{}, senders), stop: stop}
+	l := &Limits{c: c, self: rand.Text()[:16] + ":", held: make(map[string]string), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), stop: stop}
+	l.turn <- struct{}{}
 	l.done.Add(1 + senders)
 	go l.renewAll(ctx)
 	for range senders {

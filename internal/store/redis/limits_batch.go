@@ -13,10 +13,14 @@ import (
 )
 
 const (
-	// senders is how many batches are under way at the same time. While one
-	// is, others gather for the next: the more there is to do, the larger the
+	// senders is how many batches are under way at the same time at most. While
+	// one is, others gather for the next: the more there is to do, the larger the
 	// batches.
-	senders = 1
+	senders = 10
+	// ahead is how long the next batch waits for one that is under way. Behind a
+	// server that is further away than that, batches follow each other like this,
+	// so that nobody waits for the way there and back twice.
+	ahead = 2 * time.Millisecond
 	// batchSize bounds how long a batch keeps the server, to a quarter of a
 	// millisecond, and how much can be asked for at once. A byte must be able to
 	// tell the entries of one apart.
@@ -106,22 +110,39 @@ func (l *Limits) enqueue(entries []entry) (b *batch, first int, err error) {
 	return b, first, nil
 }
 
-// send sends batches until ctx is done.
+// send sends batches until ctx is done, whenever it is its turn.
 func (l *Limits) send(ctx context.Context) {
 	defer l.done.Done()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-l.turn:
+		}
+		select {
+		case <-ctx.Done():
+			return
 		case <-l.wake:
 		}
-		for b := l.next(); b != nil; b = l.next() {
-			l.run(ctx, b)
-			l.gather.Lock()
-			l.spare = b.entries // nobody reads them any more
-			l.gather.Unlock()
+		l.sendAll(ctx)
+	}
+}
+
+// sendAll sends what waits, and returns when the turn has gone to another
+// sender.
+func (l *Limits) sendAll(ctx context.Context) {
+	pass := func() { l.turn <- struct{}{} }
+	for b := l.next(); b != nil; b = l.next() {
+		late := time.AfterFunc(ahead, pass)
+		l.run(ctx, b)
+		l.gather.Lock()
+		l.spare = b.entries // nobody reads them any more
+		l.gather.Unlock()
+		if !late.Stop() {
+			return
 		}
 	}
+	pass()
 }
 
 func (l *Limits) next() *batch {
