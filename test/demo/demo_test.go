@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"html"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -14,9 +15,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/merlon-dev/merlon/test/harness"
+	identitytest "github.com/merlon-dev/merlon/test/identity"
 )
+
+// made finds how many reports the shop has made at once.
+var made = regexp.MustCompile(`; the shop makes (\d) at once$`)
 
 // What a stranger runs first: every attack gets through to the bare shop, none
 // that has its guard gets through to the one behind Merlon, and every
@@ -51,6 +57,11 @@ func TestDemoAttack(t *testing.T) {
 		"after-log-out": "access: login-required", "fixation": "access: login-required",
 		"forged-token": "identity: token-", "log-in-csrf": "csrf: cross-site",
 		"enumeration": "the same answer", "open-redirect": "every such log-in leads to / instead",
+
+		"guess-own": "stuffing: login-challenged", "stuffing-own": "stuffing: login-challenged",
+		"decoy": "decoy: decoy-touched (/.env), then ban: banned", "scan": "ban: banned", "bots": "challenge: work-required",
+		"slow": "unfinished requests wait at Merlon", "walk": "limit: rate-exceeded (walk)", "flood": "limit: rate-exceeded (search)",
+		"hammer": "throttle: ",
 	}
 	for _, a := range report.Attacks {
 		if !a.Bare.Attack.Worked || !a.Bare.Twin.Worked || !a.Gated.Twin.Worked {
@@ -63,6 +74,9 @@ func TestDemoAttack(t *testing.T) {
 		if a.NotYet == "" && a.Gated.Attack.Worked {
 			t.Errorf("%s gets through", a.Name)
 		}
+		if m := made.FindStringSubmatch(a.StoppedBy); a.Name == "hammer" && (m == nil || m[1] > "4") {
+			t.Errorf("more reports than four are made at once, or that is not told: %q", a.StoppedBy)
+		}
 		delete(mustStop, a.Name)
 	}
 	if len(mustStop) > 0 {
@@ -70,9 +84,9 @@ func TestDemoAttack(t *testing.T) {
 	}
 }
 
-// What a stranger runs then: the account that the demo prints opens the back
-// office, and its password alone does not.
-func TestDemoSignIn(t *testing.T) {
+// start runs the demo, and returns what finds something in what it said.
+func start(t *testing.T) (find func(pattern string) string) {
+	t.Helper()
 	cmd := exec.Command(harness.Binary(t), "demo", "--bare", "127.0.0.1:0", "--https", "127.0.0.1:0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -92,7 +106,7 @@ func TestDemoSignIn(t *testing.T) {
 			break
 		}
 	}
-	find := func(pattern string) string {
+	return func(pattern string) string {
 		t.Helper()
 		m := regexp.MustCompile(pattern).FindStringSubmatch(said.String())
 		if m == nil {
@@ -100,7 +114,64 @@ func TestDemoSignIn(t *testing.T) {
 		}
 		return m[1]
 	}
-	base := find(`Merlon  (https://[^/\s]+)/admin`)
+}
+
+// behind finds the shop behind Merlon.
+const behind = `Merlon  (https://[^/\s]+)/admin`
+
+// Who looks around is shut out until the line that the demo prints lets them in
+// again; who sits at this machine is not, whatever they try.
+func TestDemoBan(t *testing.T) {
+	find := start(t)
+	base, data := find(behind), find(`ban lift --data (\S+) 127\.0\.0\.66`)
+	client := func(from string) func(path string) int {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		tr.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext
+		t.Cleanup(tr.CloseIdleConnections)
+		return func(path string) int {
+			t.Helper()
+			res, err := (&http.Client{Transport: tr}).Get(base + path)
+			if err != nil {
+				t.Skipf("nothing comes from %s: %v", from, err)
+			}
+			res.Body.Close()
+			return res.StatusCode
+		}
+	}
+	scanner, own := client("127.0.0.66"), client("127.0.0.1")
+	for _, ask := range []func(string) int{scanner, own} {
+		if code := ask("/.env"); code != http.StatusNotFound {
+			t.Errorf("a decoy: %d, want 404", code)
+		}
+	}
+	if code := scanner("/"); code != http.StatusForbidden && code != http.StatusTooManyRequests {
+		t.Errorf("after a decoy: %d", code)
+	}
+	if code := own("/"); code != http.StatusOK {
+		t.Errorf("who sits here: %d", code)
+	}
+	if out, err := exec.Command(harness.Binary(t), "ban", "lift", "--data", data, "127.0.0.66").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for end := time.Now().Add(10 * time.Second); scanner("/") != http.StatusOK; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the ban was lifted, and holds")
+		}
+	}
+}
+
+// A browser gets its code by itself.
+func TestDemoDrop(t *testing.T) {
+	c := identitytest.Start(t, start(t)(behind))
+	c.Open("/drop")
+	c.Wait(`document.getElementById("code")?.textContent.startsWith("KETTLE-")`)
+}
+
+// What a stranger runs then: the account that the demo prints opens the back
+// office, and its password alone does not.
+func TestDemoSignIn(t *testing.T) {
+	find := start(t)
+	base := find(behind)
 	name, pass, code := find(`user name  (keeper)`), find(`and password  (\S+)`), find(`recovery codes  (\S+)`)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
