@@ -3,6 +3,7 @@ package stuffing
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -135,7 +136,28 @@ func (g *Guard) delay(r *merlon.Request, d time.Duration) error {
 	if g.delayed.Add(1) > maxDelayed {
 		return fmt.Errorf("%d tries are being kept waiting already", maxDelayed)
 	}
+	client := r.Client.Unmap().WithZone("")
+	if client.Is6() {
+		client = netip.PrefixFrom(client, 64).Masked().Addr()
+	}
+	if g.wait(client, 1) > maxDelayedEach {
+		g.wait(client, -1)
+		return fmt.Errorf("%d tries of this address are being kept waiting already", maxDelayedEach)
+	}
+	defer g.wait(client, -1)
 	return g.sleep(r.Context(), d)
+}
+
+// wait counts those of an address that are kept waiting.
+func (g *Guard) wait(client netip.Addr, n int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n += g.waiting[client]
+	g.waiting[client] = n
+	if n == 0 {
+		delete(g.waiting, client)
+	}
+	return n
 }
 
 func (g *Guard) challenge(r *merlon.Request, w attempts.Wait, l *login) merlon.Decision {

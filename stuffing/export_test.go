@@ -27,4 +27,7 @@ var (
 	Matches = matches
 )
 
-const MaxDelayed = maxDelayed
+const (
+	MaxDelayed     = maxDelayed
+	MaxDelayedEach = maxDelayedEach
+)

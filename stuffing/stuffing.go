@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,10 @@ const quotaExceeded = "https://iana.org/assignments/http-problem-types#quota-exc
 // once. Each holds a connection and its request, nothing else.
 const maxDelayed = 1000
 
+// maxDelayedEach is how many of one address are: nobody alone may take all the
+// places, and an office needs few.
+const maxDelayedEach = 20
+
 // An Env is what a [Guard] uses and does not own.
 type Env struct {
 	// Key is what names and passwords are hashed with, and what known browsers
@@ -96,6 +101,7 @@ type Guard struct {
 
 	mu       sync.Mutex
 	underway map[*merlon.Request]*login
+	waiting  map[netip.Addr]int // tries that are kept waiting, by address or /64
 }
 
 // New returns a Guard.
@@ -104,7 +110,7 @@ func New(c Config, env Env) (*Guard, error) {
 	c.defaults()
 	g := &Guard{
 		c: c, env: env, paths: patterns(c.Path), now: time.Now, sleep: sleep,
-		canaries: make(map[string]bool, len(c.Canaries)), underway: make(map[*merlon.Request]*login),
+		canaries: make(map[string]bool, len(c.Canaries)), underway: make(map[*merlon.Request]*login), waiting: make(map[netip.Addr]int),
 	}
 	if env.Key == (secrets.Key{}) {
 		return nil, errors.Join(err, merlon.BadSetting("", "", "needs a key"))

@@ -187,20 +187,34 @@ func TestPassIsUsedUp(t *testing.T) {
 
 // TestDelays: they are bounded, end with the client, and are for the impatient.
 func TestDelays(t *testing.T) {
-	w := newWorld(t, config(), stuffing.Env{})
+	c := config()
+	c.Addresses.Free, c.Spray.Free = 10_000, 10_000
+	w := newWorld(t, c, stuffing.Env{})
 	hold := make(chan struct{})
 	var waiting sync.WaitGroup
 	w.guard.SetSleep(func(context.Context, time.Duration) error { waiting.Done(); <-hold; return nil })
-	for range 6 {
-		w.try("203.0.113.9", "owner@example.com", "x")
+	for i := range 11 {
+		w.try(address(i), "owner@example.com", "x")
 	}
-	waiting.Add(stuffing.MaxDelayed)
 	var all sync.WaitGroup
-	for range stuffing.MaxDelayed {
-		all.Go(func() { w.try("203.0.113.9", "owner@example.com", "x") })
+	hog := func(n int) {
+		for range n {
+			all.Go(func() { w.try("203.0.113.9", "owner@example.com", "x") })
+		}
 	}
+	waiting.Add(stuffing.MaxDelayedEach)
+	hog(stuffing.MaxDelayedEach)
 	waiting.Wait()
 	if r := w.try("203.0.113.9", "owner@example.com", "x"); r.reason != stuffing.LoginRefused {
+		t.Errorf("one more of an address than may wait: %d %s", r.status, r.reason)
+	}
+	rest := stuffing.MaxDelayed - stuffing.MaxDelayedEach
+	waiting.Add(rest)
+	for i := range rest {
+		all.Go(func() { w.try(address(1000+i), "owner@example.com", "x") })
+	}
+	waiting.Wait()
+	if r := w.try("203.0.114.9", "owner@example.com", "x"); r.reason != stuffing.LoginRefused {
 		t.Errorf("one more than may wait: %d %s", r.status, r.reason)
 	}
 	if r := w.try("192.0.2.1", "new@example.com", secret); r.status != 200 {

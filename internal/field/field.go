@@ -4,8 +4,7 @@
 // for certain is an error, never an empty answer.
 //
 // It reads no more than the first [MaxBody] bytes and undoes no content
-// coding. Names are taken literally: "user[email]" of a form is not "user.email".
-// A persisted GraphQL operation whose variables have other names than the field
+// coding. A persisted GraphQL operation whose variables have other names than the field
 // tells nothing, and what comes by WebSocket or gRPC is not read.
 package field
 
@@ -51,18 +50,19 @@ var (
 //
 // A name is compared without regard to case, since some backends do not have
 // any. In query, urlencoded and multipart forms it is the literal name, also
-// with brackets after it ("email[]") and as PHP spells it ("user.name" is
-// user_name there). In JSON a name with dots is a path of members, through
-// arrays where there are any; it begins at the outermost object, or at those in
-// an outermost array. Strings, numbers and truth values count, also
-// inside an array or object that has the name. In a GraphQL request it is also
-// the name of an argument, and of a member of the variables up to 8 deep.
+// with brackets after it ("email[]"), as PHP spells it ("user.name" is
+// user_name there), and as a path in brackets ("user[name]"). In JSON a name
+// with dots or brackets is a path of members, through arrays where there are
+// any; it begins at the outermost object, or at those in an outermost array.
+// Strings, numbers and truth values count, also inside an array or object that
+// has the name. In a GraphQL request it is also the name of an argument, and of
+// a member of the variables up to 8 deep.
 // Members and fields that come more than once count each time.
 func Values(r *merlon.Request, name string) ([]string, error) {
 	if r.URL.RawQuery == "" && (r.Request.Body == nil || r.Request.Body == http.NoBody) {
 		return nil, nil
 	}
-	f := finder{name: name, parts: strings.Split(name, ".")}
+	f := finder{name: name, parts: strings.Split(dotted(name), ".")}
 	if r.URL.RawQuery != "" {
 		if err := f.form(r.URL.RawQuery); err != nil {
 			return f.values, err
@@ -234,11 +234,31 @@ func (f *finder) named(key string) bool {
 	if strings.EqualFold(key, f.name) {
 		return true
 	}
+	whole := key
 	key, _, _ = strings.Cut(strings.TrimLeft(key, " "), "\x00")
 	if !strings.Contains(f.name, "[") {
 		key, _, _ = strings.Cut(key, "[")
 	}
-	return strings.EqualFold(php.Replace(key), php.Replace(f.name))
+	if strings.EqualFold(php.Replace(key), php.Replace(f.name)) {
+		return true
+	}
+	path, name := strings.ToLower(dotted(whole)), strings.ToLower(dotted(f.name))
+	return strings.HasPrefix(path, name) && (len(path) == len(name) || path[len(name)] == '.')
+}
+
+// dotted returns a name with brackets as a path: user.email for user[email],
+// which many read from a form as they read the path from JSON.
+func dotted(name string) string {
+	first, rest, ok := strings.Cut(name, "[")
+	if !ok || first == "" {
+		return name
+	}
+	for part := range strings.SplitSeq(rest, "[") {
+		if part, _, _ = strings.Cut(part, "]"); part != "" {
+			first += "." + part
+		}
+	}
+	return first
 }
 
 var php = strings.NewReplacer(" ", "_", ".", "_")
