@@ -121,12 +121,12 @@ func (g *Guard) judge(r *merlon.Request, res *http.Response) result {
 	return right
 }
 
-// unlooked reports whether an answer tells where to send the same request, or
-// that there is nothing new. A backend that wants /login/ as /login says so
+// unlooked reports whether an answer tells where to send the same request, that
+// there is nothing new, or a part that the client has chosen. A backend that wants /login/ as /login says so
 // before it looks at any password, and must not make a browser known by that.
 func unlooked(status int) bool {
 	switch status {
-	case http.StatusMovedPermanently, http.StatusNotModified, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	case http.StatusPartialContent, http.StatusMovedPermanently, http.StatusNotModified, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		return true
 	}
 	return false

@@ -50,7 +50,7 @@ type Config struct {
 	Shared bool `yaml:"shared,omitempty"`
 	// Failed is how the backend's answer to a wrong try looks. Any of 400 to
 	// 499 is one always, and a redirect back to path unless success is set; 500
-	// and above, 301, 304, 307 and 308 are neither right nor wrong; everything
+	// and above, 206, 301, 304, 307 and 308 are neither right nor wrong; everything
 	// else is right. Default: only these. Example:
 	//
 	//	failed: {location: "/login?error*"}

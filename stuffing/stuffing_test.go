@@ -303,6 +303,7 @@ func TestAnswers(t *testing.T) {
 		{what: "the path in another spelling", status: 308, header: "Location: /api/login/", want: stuffing.LoginUnsure},
 		{what: "the same, as browsers do not send it again", status: 301, header: "Location: /api/login", want: stuffing.LoginUnsure},
 		{what: "the same, for now", status: 307, header: "Location: https://shop.example.com/api/login", want: stuffing.LoginUnsure},
+		{what: "a part of it", failed: stuffing.Failed{Body: stuffing.List{`"errors":`}}, status: 206, body: "rs", want: stuffing.LoginUnsure},
 		{what: "nothing new", status: 304, want: stuffing.LoginUnsure},
 		{what: "moved, and the operator knows", failed: stuffing.Failed{Status: stuffing.Statuses{307}}, status: 307, header: "Location: /x", want: stuffing.LoginFailed},
 		{what: "moved, with the cookie", success: stuffing.Success{Cookie: "sid"}, status: 301, header: "Set-Cookie: sid=1; Path=/", want: stuffing.LoginSucceeded},

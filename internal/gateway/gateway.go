@@ -326,6 +326,9 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 		l.addKnown(t.ban, t.limit, t.challenge)
 	}
 	l.addEach(t.stuffing)
+	if t.stuffing != nil && len(c.BackendLogin.Failed.Body) > 0 {
+		r.plain = true // or a browser's br would make every right try a wrong one
+	}
 	cg, err := csrf.New(orZero(c.CSRF))
 	add("csrf", cg, err)
 	if err == nil {

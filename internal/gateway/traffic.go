@@ -127,14 +127,14 @@ func (e *exchange) work(d merlon.Decision) merlon.Decision {
 	if c == nil || d.Location != "" {
 		return d
 	}
-	to := "/"
+	to, opens := "/", merlon.OpensPage(e.r.Request)
 	switch from, err := url.Parse(e.r.Referer()); {
-	case e.r.Method == http.MethodGet || e.r.Method == http.MethodHead:
+	case opens && (e.r.Method == http.MethodGet || e.r.Method == http.MethodHead):
 		to = e.r.URL.RequestURI()
-	case err == nil && from.Host == e.r.Host: // the page with the form
+	case err == nil && from.Host == e.r.Host: // the page with the form or script
 		to = from.RequestURI()
 	}
-	if merlon.OpensPage(e.r.Request) {
+	if opens {
 		d.Location = c.Page(to)
 		return d
 	}

@@ -98,6 +98,47 @@ func TestChallengeLeadsToItsPage(t *testing.T) {
 	if res := g.send("GET", "/api", ""); res.StatusCode != 403 || !strings.HasPrefix(res.Header.Get(challenge.Header), challenge.Prefix) {
 		t.Errorf("a program: %s, %v", res.Status, res.Header)
 	}
+	// A page's script goes back to its page, not to what it has asked for.
+	script := g.send("GET", "/api", "", "Sec-Fetch-Mode: cors", "Referer: https://shop.example.com/cart?id=7")
+	if at := script.Header.Get(challenge.Header); !strings.HasSuffix(at, "&to="+url.QueryEscape("/cart?id=7")) {
+		t.Errorf("a script: %s, %s", script.Status, at)
+	}
+}
+
+// A known browser may come from a banned address until it misbehaves, too.
+func TestKnownBrowserOfAnAttacker(t *testing.T) {
+	g := open(t, read(t, shop+"    backend_login: {path: /login, user_field: email}\n    ban: {strikes: 3, first: 1h}\n", echo(t)))
+	res := g.send("POST", "/login", "email=eve@example.com&password=right", "Content-Type: application/x-www-form-urlencoded")
+	known := ""
+	for _, c := range res.Cookies() {
+		if c.Name == stuffing.Cookie {
+			known = "Cookie: " + c.Name + "=" + c.Value
+		}
+	}
+	g.send("GET", "/.env", "", "X-From: 198.51.100.1") // somebody else there
+	if res := g.send("GET", "/", "", known, "X-From: 198.51.100.1"); res.StatusCode != 200 {
+		t.Fatalf("a known browser at a banned address: %s", res.Status)
+	}
+	for range 4 {
+		g.send("GET", "/?q=1%27+UNION+SELECT+name,+password+FROM+users--", "", known, "X-From: 198.51.100.1")
+	}
+	if res := g.send("GET", "/", "", known, "X-From: 198.51.100.1"); res.StatusCode != 403 {
+		t.Errorf("when it has attacked: %s", res.Status)
+	}
+}
+
+// The answer that tells a wrong try must come in a form that can be read.
+func TestLoginAnswersAreReadable(t *testing.T) {
+	coded := ""
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { coded = r.Header.Get("Accept-Encoding") }))
+	t.Cleanup(s.Close)
+	for failed, want := range map[string]string{"status: 200": "br, gzip", "body: wrong": ""} {
+		g := open(t, read(t, "off: [waf]\n"+shop+"    backend_login: {path: /login, user_field: email, failed: {"+failed+"}}\n", s.URL))
+		g.send("POST", "/login", "email=ann&password=x", "Content-Type: application/x-www-form-urlencoded", "Accept-Encoding: br, gzip")
+		if coded != want && !(want == "" && !strings.Contains(coded, "br")) {
+			t.Errorf("%s: the backend may answer in %q", failed, coded)
+		}
+	}
 }
 
 func TestBackendsAreToldNothingOfOurs(t *testing.T) {
