@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -56,7 +57,25 @@ func (s *Server) banned(n ban.Notice) {
 	if n.Err != nil {
 		add("error", n.Err.Error())
 	}
+	if n.Reason == ban.Imposed {
+		// Who has many addresses has them banned at will: like other refusals,
+		// such events are counted where there are too many.
+		s.append(ledger.Event{Time: time.Now(), Kind: ledger.Refusal, Guard: "ban", Reason: n.Reason, Site: n.Ban.Site,
+			Client: clientOf(n.Ban.Key), Message: message, Attrs: attrs})
+		return
+	}
 	s.note("ban", n.Reason, message, n.Ban.Site, n.Alarm(), attrs)
+}
+
+// clientOf returns the address, or the first of the network, that a ban's key
+// names; nothing if it names a user or a key.
+func clientOf(key string) string {
+	kind, text, _ := strings.Cut(key, " ")
+	if kind != "client" && kind != "network" {
+		return ""
+	}
+	address, _, _ := strings.Cut(text, "/")
+	return address
 }
 
 const (
