@@ -15,11 +15,12 @@ import (
 	identitytest "github.com/merlon-dev/merlon/test/identity"
 )
 
-var secrets = []string{"WIKI_SECRET=" + strings.Repeat("wiki", 8), "CORP_SECRET=" + strings.Repeat("corp", 8)}
+var secrets = []string{"WIKI_SECRET=" + strings.Repeat("wiki", 8), "CORP_SECRET=" + strings.Repeat("corp", 8),
+	"MERLON_KEY=" + strings.Repeat("0123456789abcdef", 4), "MERLON_REDIS=redis://127.0.0.1:6379"}
 
 func TestConfigurationsAreCorrect(t *testing.T) {
 	files, err := filepath.Glob(folder + "/*/*.yaml")
-	if err != nil || len(files) < 8 {
+	if err != nil || len(files) < 12 {
 		t.Fatalf("%d configurations: %v", len(files), err)
 	}
 	for _, file := range files {
@@ -40,9 +41,13 @@ func TestEveryExampleIsToldAndRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := os.ReadFile("examples_test.go")
-	if err != nil {
-		t.Fatal(err)
+	var own []byte
+	for _, file := range []string{"examples_test.go", "traffic_test.go"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own = append(own, b...)
 	}
 	dirs, err := os.ReadDir(folder)
 	if err != nil {
