@@ -53,7 +53,7 @@ const (
 func refusedKinds() []refused {
 	spared := func(path string, browser bool) func(int, int) shot {
 		return func(client, n int) shot {
-			return shot{fmt.Sprintf(path, client, n), fmt.Sprintf("203.0.113.%d", client+1), browser}
+			return shot{fmt.Sprintf(path, client, n), fmt.Sprintf("203.0.113.%d", source(client)), browser}
 		}
 	}
 	return []refused{
@@ -78,7 +78,14 @@ func refusedKinds() []refused {
 	}
 }
 
-func bannedClient(n int) string { return fmt.Sprintf("198.51.100.%d", n+1) }
+// sources is how many addresses all clients of a flood have: of each, the first
+// 50 refusals within 10 s are events of their own, and a flood that lasted
+// would send more.
+const sources = 2
+
+func source(client int) int { return client%sources + 1 }
+
+func bannedClient(client int) string { return fmt.Sprintf("198.51.100.%d", source(client)) }
 
 // refusingConfig is Merlon's, with routes at which requests are refused.
 const refusingConfig = `trusted_proxies: [127.0.0.0/8]
@@ -304,7 +311,7 @@ func (g *refusing) start(profiled bool) (err error) {
 		pin(t.peer.pid, 0)
 		g.peers, g.targets = append(g.peers, t.peer), append(g.targets, t)
 	}
-	for n := range floodClients {
+	for n := range sources {
 		if err := g.target(merlonTarget).shutOut(bannedClient(n)); err != nil {
 			return err
 		}
@@ -421,8 +428,8 @@ func (t *target) others(ctx context.Context, length time.Duration) ([]time.Durat
 }
 
 func (g *refusing) print(volleys map[volleyCell][]volley, quiet []time.Duration, rounds int, each time.Duration) {
-	fmt.Printf("Floods of requests, most of which are refused, through the whole gateway on one core: %d clients for %s, connections kept; median (min–max) of %d rounds; %s.\n",
-		floodClients, each, rounds, busy())
+	fmt.Printf("Floods of requests, most of which are refused, through the whole gateway on one core: %d clients with %d addresses for %s, connections kept; median (min–max) of %d rounds; %s.\n",
+		floodClients, sources, each, rounds, busy())
 	if len(quiet) > 0 {
 		fmt.Printf("Somebody else opens a page every %s; without a flood that took %.1f ms (p50), %.1f ms (p99).\n", floodPause, µs(quiet[len(quiet)/2])/1000, µs(quiet[len(quiet)*99/100])/1000)
 	}
