@@ -14,7 +14,7 @@ import (
 
 const expensive = `
 class:
-  report: {at_once: 4, queue: 20, wait: 5s, timeout: 20s}
+  report: {at_once: 4, queue: 20, wait: 1m, timeout: 20s}
 off: [waf]
 sites:
   - host: localhost

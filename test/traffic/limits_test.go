@@ -391,27 +391,62 @@ func exactRefill(t *testing.T, f *fleet) {
 // Places are held by all replicas together, and given back.
 func exactPlaces(t *testing.T, f *fleet) {
 	const places = 5
-	for round := range 2 {
+	good := 0
+	for try := 0; try < tries && good < 2; try++ {
+		before := f.lost(t)
 		f.most.Store(0)
 		var all tally
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			parallel(60, 60, func(i int) {
-				a := f.all[i%3].from(fmt.Sprintf("127.0.%d.%d", 10+round, 1+i))
+				a := f.all[i%3].from(fmt.Sprintf("127.0.%d.%d", 10+try, 1+i))
 				all.add(a.send(t.Context(), "GET", "/hold/x", "", "X-Shop", "one").Status)
 			})
 		}()
-		eventually(t, "all but those that are held are answered", func() bool { return all.of(http.StatusTooManyRequests) == 60-places })
+		eventually(t, "all but those that are held are answered", func() bool {
+			return f.seen.Load() > 0 && all.of(http.StatusTooManyRequests)+int(f.seen.Load()) == 60
+		})
 		close(*f.held.Load())
 		<-done
-		t.Logf("round %d: %v, %d at most at the backend", round, all.by, f.most.Load())
-		if all.by[http.StatusOK] != places || f.most.Load() != places {
-			t.Errorf("round %d: %v, %d at once, want %d", round, all.by, f.most.Load(), places)
-		}
-		f.hold()
+		shared := slices.Equal(before, f.lost(t))
+		t.Logf("try %d: %v, %d at most at the backend; all counted in Redis: %v", try, all.by, f.most.Load(), shared)
 		eventually(t, "the backend is done", func() bool { return f.seen.Load() == 0 })
+		f.hold()
+		if !shared {
+			// What was asked for in vain may be held until its lease ends.
+			waitFor(t, "places are there again", time.Minute, func() bool { return f.free(t, places) })
+			continue
+		}
+		good++
+		if all.by[http.StatusOK] != places || f.most.Load() != places {
+			t.Errorf("try %d: %v, %d at once, want %d", try, all.by, f.most.Load(), places)
+		}
 	}
+	if good == 0 {
+		t.Skipf("Redis was given up %d times: this machine is too busy", tries)
+	}
+}
+
+// free reports whether so many places can be held again.
+func (f *fleet) free(t *testing.T, places int) bool {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	var refused atomic.Int64
+	for i := range places {
+		wg.Go(func() {
+			if f.all[i%3].from("127.0.0.1").send(ctx, "GET", "/hold/x", "", "X-Shop", "one").Status == http.StatusTooManyRequests {
+				refused.Add(1)
+			}
+		})
+	}
+	eventually(t, "all are held or refused", func() bool { return refused.Load()+f.seen.Load() == int64(places) })
+	cancel()
+	wg.Wait()
+	eventually(t, "the backend is done", func() bool { return f.seen.Load() == 0 })
+	return refused.Load() == 0
 }
 
 // Of seven at once each of three replicas has two.
@@ -465,18 +500,22 @@ func bannedByAll(t *testing.T, f *fleet) {
 func placesOfTheDead(t *testing.T, f *fleet) {
 	const places = 5
 	died := f.all[2]
+	before := f.lost(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for i := range places {
 		go died.from(fmt.Sprintf("127.0.13.%d", 1+i)).send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead")
 	}
-	eventually(t, "all places are held", func() bool { return f.seen.Load() == places })
+	waitFor(t, "places are held", soon, func() bool { return f.seen.Load() == places || !slices.Equal(before, f.lost(t)) })
 	ask := func() int {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // one that is let in waits
 		defer cancel()
 		return f.all[0].from("127.0.0.1").send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead").Status
 	}
 	if got := ask(); got != http.StatusTooManyRequests {
+		if !slices.Equal(before, f.lost(t)) {
+			t.Skip("Redis was given up: this machine is too busy")
+		}
 		t.Errorf("while all are held: %d", got)
 	}
 	died.Signal(t, syscall.SIGKILL)
