@@ -158,3 +158,31 @@ func made(line []string, name string, r, t int64) http.Header {
 
 // seconds rounds up: whoever comes back after that time is not too early.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// KeepFromCaches removes the RateLimit and RateLimit-Policy fields from the
+// head of an answer that says for how long it may be kept: a cache would tell
+// others what one client had left, long after it was so.
+func KeepFromCaches(h http.Header) {
+	if fresh(h) {
+		delete(h, "Ratelimit")
+		delete(h, "Ratelimit-Policy")
+	}
+}
+
+// fresh reports whether a cache may answer with what was sent with h without
+// asking again (RFC 9111, section 4.2.1). Where nothing says so, it may guess
+// by Last-Modified.
+func fresh(h http.Header) bool {
+	if len(h["Cache-Control"]) == 0 {
+		return len(h["Expires"]) > 0 || len(h["Last-Modified"]) > 0
+	}
+	for _, line := range h["Cache-Control"] {
+		for part := range strings.SplitSeq(strings.ToLower(line), ",") {
+			switch strings.TrimSpace(part) {
+			case "no-store", "no-cache", "max-age=0":
+				return false
+			}
+		}
+	}
+	return true
+}

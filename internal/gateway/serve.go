@@ -15,6 +15,7 @@ import (
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/internal/portal/resume"
 	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 	"github.com/merlon-dev/merlon/record"
 	"github.com/merlon-dev/merlon/throttle"
@@ -192,6 +193,7 @@ func (e *exchange) response(res *http.Response) merlon.Decision {
 	}
 	session.StripAnswer(res.Header)
 	e.r.AddHeader(res.Header)
+	limit.KeepFromCaches(res.Header)
 	if e.route.headers != nil {
 		e.route.headers.Apply(e.r, e.secure, res.Header)
 	}
