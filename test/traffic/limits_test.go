@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -230,7 +229,6 @@ func TestLimitsAcrossReplicas(t *testing.T) {
 		{"places are held by all together", exactPlaces},
 		{"each has a part of a class", sharedClass},
 		{"who is banned by one is banned by all", bannedByAll},
-		{"the places of one that has died come back", placesOfTheDead},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f.use(t)
@@ -494,32 +492,4 @@ func bannedByAll(t *testing.T, f *fleet) {
 	for i, p := range f.all {
 		eventually(t, fmt.Sprint("lifted by replica ", i), func() bool { return status(p, hostile) == 200 })
 	}
-}
-
-// It is the last test of a fleet, as one of them is gone then.
-func placesOfTheDead(t *testing.T, f *fleet) {
-	const places = 5
-	died := f.all[2]
-	before := f.lost(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	for i := range places {
-		go died.from(fmt.Sprintf("127.0.13.%d", 1+i)).send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead")
-	}
-	waitFor(t, "places are held", soon, func() bool { return f.seen.Load() == places || !slices.Equal(before, f.lost(t)) })
-	ask := func() int {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // one that is let in waits
-		defer cancel()
-		return f.all[0].from("127.0.0.1").send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead").Status
-	}
-	if got := ask(); got != http.StatusTooManyRequests {
-		if !slices.Equal(before, f.lost(t)) {
-			t.Skip("Redis was given up: this machine is too busy")
-		}
-		t.Errorf("while all are held: %d", got)
-	}
-	died.Signal(t, syscall.SIGKILL)
-	began := time.Now()
-	waitFor(t, "they come back", time.Minute, func() bool { return ask() != http.StatusTooManyRequests })
-	t.Logf("after %v", time.Since(began).Round(time.Second))
 }

@@ -1,8 +1,11 @@
 package traffic_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,6 +100,10 @@ func TestRedisFails(t *testing.T) {
 	total += send("flushed, used again", false)
 	names = flushed
 	want("flushed", total, 0, 2*burst)
+	t.Run("the places of a replica that has died come back", func(t *testing.T) {
+		f.use(t)
+		placesOfTheDead(t, f)
+	})
 }
 
 // lost is how often each replica has told that Redis does not count.
@@ -109,4 +116,32 @@ func (f *fleet) lost(t *testing.T) (times []int) {
 		})))
 	}
 	return times
+}
+
+// It is the last test of a fleet, as one of them is gone then.
+func placesOfTheDead(t *testing.T, f *fleet) {
+	const places = 5
+	died := f.all[2]
+	before := f.lost(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for i := range places {
+		go died.from(fmt.Sprintf("127.0.13.%d", 1+i)).send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead")
+	}
+	waitFor(t, "places are held", soon, func() bool { return f.seen.Load() == places || !slices.Equal(before, f.lost(t)) })
+	ask := func() int {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // one that is let in waits
+		defer cancel()
+		return f.all[0].from("127.0.0.1").send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead").Status
+	}
+	if got := ask(); got != http.StatusTooManyRequests {
+		if !slices.Equal(before, f.lost(t)) {
+			t.Skip("Redis was given up: this machine is too busy")
+		}
+		t.Errorf("while all are held: %d", got)
+	}
+	died.Signal(t, syscall.SIGKILL)
+	began := time.Now()
+	waitFor(t, "they come back", time.Minute, func() bool { return ask() != http.StatusTooManyRequests })
+	t.Logf("after %v", time.Since(began).Round(time.Second))
 }
