@@ -28,16 +28,21 @@ type Trial struct {
 	Bare   string // the shop itself
 	Gated  string // the gateway in front of it
 	Client *http.Client
-	People *People // who has an account at the gateway's log-in
+	People *People  // who has an account at the gateway's log-in
+	Fire   []Attack // what is fired; nil: every attack
 	// Explain tells what the gateway did to the request with the given id, as
 	// "guard: reason (rule)"; it may be nil or know nothing.
 	Explain func(id string) string
 }
 
-// Run fires every attack and its twin at both addresses, one after another.
+// Run fires the attacks and their twins at both addresses, one after another.
 func (t Trial) Run(ctx context.Context) Report {
 	var report Report
-	for _, a := range Attacks() {
+	fire := t.Fire
+	if fire == nil {
+		fire = Attacks()
+	}
+	for _, a := range fire {
 		row := Row{Attack: a, Bare: a.Fire(ctx, t.Client, t.Bare, nil), Gated: a.Fire(ctx, t.Client, t.Gated, t.People)}
 		if shot := row.Gated.Attack; shot.stopped() {
 			row.StoppedBy = shot.stoppedBy(t.Explain)

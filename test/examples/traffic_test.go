@@ -134,7 +134,7 @@ func TestLimitsByUser(t *testing.T) {
 	app, _ := free(t)
 	startGo(t, "limits-by-user", app)
 	https, named := free(t)
-	config := rewrite(t, "limits-by-user/merlon.yaml", "127.0.0.1:3000", app, "rate: 60/min", "rate: 60/h")
+	config := rewrite(t, "limits-by-user/merlon.yaml", "127.0.0.1:3000", app, "rate: 300/h", "rate: 60/h")
 	m := serve(t, https, config)
 	ann, bob, eve := key(t, m, config, "ann"), key(t, m, config, "bob"), key(t, m, config, "eve")
 	c := from(t, m, "https://"+named, "127.0.0.2")
