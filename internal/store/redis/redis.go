@@ -1,5 +1,6 @@
-// Package redis keeps what several replicas share in Redis or Valkey: for now
-// the sessions of people who are logged in.
+// Package redis keeps what several replicas share in Redis or Valkey: sessions,
+// counts of limits, failed tries, bans, kept forms and how many replicas there
+// are.
 //
 // Each thing that must not be done by halves is one script on one key, so that
 // it holds in a cluster too. What Redis itself forgets is gone: a replica of
