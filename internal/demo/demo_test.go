@@ -293,7 +293,7 @@ func TestCommandsToType(t *testing.T) {
 	for want, thing := range map[string]demo.Thing{
 		`https://h/x`: {Path: "/x"},
 		`curl --cacert ca.pem -H 'Content-Type: application/json' -d '{"a": "it'\''s"}' https://h/x`:                           {Path: "/x", Body: `{"a": "it's"}`},
-		`curl --cacert ca.pem --interface 127.0.0.66 https://h/x https://h/y`:                                                  {Path: "/x", Then: "/y", From: demo.Scanner},
+		`curl --cacert ca.pem --interface 127.0.0.66 -s https://h/x https://h/y`:                                               {Path: "/x", Then: "/y", From: demo.Scanner},
 		`seq 3 | xargs -P 30 -I{} curl --cacert ca.pem -s -o /dev/null -w '%{http_code}\n' 'https://h/x?q=1' | sort | uniq -c`: {Path: "/x?q=1", Times: 3},
 	} {
 		if got := thing.At("https://h/", "--cacert ca.pem"); got != want {

@@ -33,7 +33,7 @@ func (t Thing) At(base, curl string) string {
 	case t.Times > 0:
 		return fmt.Sprintf(`seq %d | xargs -P 30 -I{} curl %s-s -o /dev/null -w '%%{http_code}\n' '%s' | sort | uniq -c`, t.Times, curl, address)
 	case t.Then != "":
-		return "curl " + curl + address + " " + strings.TrimSuffix(base, "/") + t.Then
+		return "curl " + curl + "-s " + address + " " + strings.TrimSuffix(base, "/") + t.Then
 	case t.Body != "":
 		return "curl " + curl + "-H 'Content-Type: application/json' -d '" + strings.ReplaceAll(t.Body, "'", `'\''`) + "' " + address
 	}
