@@ -32,7 +32,6 @@ const (
 var (
 	errClosed = errors.New("redis: the limits are closed")
 	errBusy   = errors.New("redis: too much waits to be counted")
-	errMany   = errors.New("redis: too much is asked for at once")
 	errValue  = errors.New("redis: a count cannot be read")
 )
 
@@ -52,8 +51,13 @@ func (l *Limits) count(ctx context.Context, asks []count.Ask, add bool, now time
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(asks) > batchSize {
-		return nil, errMany
+	if len(asks) > batchSize { // as many values of a field as there may be, say
+		first, err := l.count(ctx, asks[:batchSize], add, now)
+		if err != nil {
+			return incomplete(first, len(asks)), err
+		}
+		rest, err := l.count(ctx, asks[batchSize:], add, now)
+		return append(first, incomplete(rest, len(asks)-batchSize)...), err
 	}
 	var few [2]entry
 	entries := few[:0]
@@ -80,6 +84,14 @@ func (l *Limits) count(ctx context.Context, asks []count.Ask, add bool, now time
 		}
 	}
 	return answers, err
+}
+
+// incomplete returns n answers, of which those that did not come are [missing].
+func incomplete(answers []int64, n int) []int64 {
+	for len(answers) < n {
+		answers = append(answers, missing)
+	}
+	return answers
 }
 
 // enqueue adds entries to the batch that gathers, and wakes a sender.

@@ -13,15 +13,21 @@ import (
 )
 
 var (
-	// holdPlace takes a place. ARGV: most, lease in ms, who. It answers 1, or 0 if
-	// all are taken.
-	holdPlace = newScript(`local k, t = KEYS[1], redis.call('TIME')
+	// holdPlaces takes a place in each key, or none. ARGV: lease in ms, and for
+	// each key most and who. It answers -1, or the number of the first key in
+	// which all are taken, from 0 on.
+	holdPlaces = newScript(`local t, lease = redis.call('TIME'), ARGV[1] + 0
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', k, '-inf', now)
-if redis.call('ZCARD', k) >= ARGV[1] + 0 then return 0 end
-redis.call('ZADD', k, now + ARGV[2], ARGV[3])
-redis.call('PEXPIRE', k, ARGV[2])
-return 1`)
+for i, k in ipairs(KEYS) do
+  redis.call('ZREMRANGEBYSCORE', k, '-inf', now)
+  if redis.call('ZCARD', k) >= ARGV[2 * i] + 0 then
+    for j = 1, i - 1 do redis.call('ZREM', KEYS[j], ARGV[2 * j + 1]) end
+    return i - 1
+  end
+  redis.call('ZADD', k, now + lease, ARGV[2 * i + 1])
+  redis.call('PEXPIRE', k, lease)
+end
+return -1`)
 
 	// renewPlaces renews leases, also those that a server has forgotten. ARGV: lease
 	// in ms, who…
@@ -33,36 +39,100 @@ return 1`)
 )
 
 // Hold implements [count.Store]. A server that is flushed forgets what is held
-// until it is renewed, within ten seconds.
+// until it is renewed, within ten seconds. In a cluster, where it takes places
+// one by one, who asks for several may be refused by somebody who is refused too.
 func (l *Limits) Hold(ctx context.Context, places []count.Place) (full int, release func(), err error) {
-	who := make([]string, 0, len(places))
+	if len(places) == 0 {
+		return -1, func() {}, nil
+	}
+	keys, who := make([]string, len(places)), make([]string, len(places))
 	for i, p := range places {
-		key := countKey(p.Key, 'h')
-		me, err := l.register(key)
-		if err != nil {
-			l.release(who)
+		keys[i] = countKey(p.Key, 'h')
+		if who[i], err = l.register(keys[i]); err != nil {
+			for _, me := range who[:i] {
+				l.forget(me)
+			}
 			return -1, nil, err
 		}
-		who = append(who, me)
-		n, err := l.hold(ctx, key, p.Most, me)
-		if err != nil || n == 0 {
-			if err == nil { // this one is not held; otherwise it may be
-				l.forget(me)
-				who = who[:i]
-			}
-			l.release(who)
-			if err != nil {
-				return -1, nil, err
-			}
-			return i, nil, nil
-		}
+	}
+	hold := l.holdTogether
+	if l.c.Mode() == rueidis.ClientModeCluster {
+		hold = l.holdEach
+	}
+	full, err = hold(ctx, keys, places, who)
+	switch {
+	case err != nil:
+		go l.release(who) // they may be held; nobody waits for a server that does not answer
+		return -1, nil, err
+	case full >= 0:
+		l.release(who)
+		return full, nil, nil
 	}
 	return -1, sync.OnceFunc(func() { l.release(who) }), nil
 }
 
-func (l *Limits) hold(ctx context.Context, key string, most int64, me string) (int64, error) {
-	keys, args := []string{key}, []string{decimal(most), decimal(lease.Milliseconds()), me}
-	return holdPlace.do(ctx, l.c, keys, args).AsInt64()
+// holdTogether takes all or nothing.
+func (l *Limits) holdTogether(ctx context.Context, keys []string, places []count.Place, who []string) (full int, err error) {
+	n, err := holdPlaces.do(ctx, l.c, keys, holdArgs(places, who)).AsInt64()
+	if err != nil {
+		return -1, err
+	}
+	if n >= 0 {
+		for _, me := range who { // there is nothing to release
+			l.forget(me)
+		}
+	}
+	return int(n), nil
+}
+
+// holdEach takes what there is.
+func (l *Limits) holdEach(ctx context.Context, keys []string, places []count.Place, who []string) (full int, err error) {
+	send := func(whole bool, which []int) []rueidis.RedisResult {
+		cmds := make(rueidis.Commands, len(which))
+		for j, i := range which {
+			cmds[j] = holdPlaces.command(l.c, whole, keys[i:i+1], holdArgs(places[i:i+1], who[i:i+1]))
+		}
+		return l.c.DoMulti(ctx, cmds...)
+	}
+	full = -1
+	which := make([]int, len(keys))
+	for i := range which {
+		which[i] = i
+	}
+	var again []int
+	read := func(i int, r rueidis.RedisResult) {
+		n, e := r.AsInt64()
+		if e != nil {
+			err = e
+		} else if n >= 0 && (full < 0 || i < full) {
+			full = i
+		}
+	}
+	for i, r := range send(false, which) {
+		if unknownScript(r.Error()) {
+			again = append(again, i)
+			continue
+		}
+		read(i, r)
+	}
+	if len(again) > 0 {
+		for j, r := range send(true, again) {
+			read(again[j], r)
+		}
+	}
+	if err != nil {
+		return -1, err
+	}
+	return full, nil
+}
+
+func holdArgs(places []count.Place, who []string) []string {
+	args := make([]string, 1, 1+2*len(places))
+	args[0] = decimal(lease.Milliseconds())
+	for i, p := range places {
+		args = append(args, decimal(p.Most), who[i])
+	}
+	return args
 }
 
 func (l *Limits) register(key string) (string, error) {
@@ -90,12 +160,14 @@ func (l *Limits) forget(me string) (key string) {
 
 // release releases what is held. What cannot be is not renewed at least.
 func (l *Limits) release(who []string) {
-	if len(who) == 0 {
-		return
+	var cmds rueidis.Commands
+	for _, me := range who {
+		if key := l.forget(me); key != "" {
+			cmds = append(cmds, l.c.B().Zrem().Key(key).Member(me).Build())
+		}
 	}
-	cmds := make(rueidis.Commands, len(who))
-	for i, me := range who {
-		cmds[i] = l.c.B().Zrem().Key(l.forget(me)).Member(me).Build()
+	if len(cmds) == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
