@@ -24,8 +24,8 @@ type Config struct {
 	//	path: /api/login
 	Path List `yaml:"path,omitempty"`
 	// Methods are those that log in; one or a list. A method that the request
-	// asks to be taken for (X-HTTP-Method-Override) counts as well. Default:
-	// POST. Example:
+	// asks to be taken for (X-HTTP-Method-Override, _method) counts as well, and
+	// so do GET and HEAD with a password. Default: POST. Example:
 	//
 	//	methods: [POST, PUT]
 	Methods List `yaml:"methods,omitempty"`

@@ -155,7 +155,7 @@ func FuzzFold(f *testing.F) {
 
 func TestFold(t *testing.T) {
 	w := newWorld(t, config(), stuffing.Env{})
-	for _, s := range []string{"Admin", "admin ", "ＡＤＭＩＮ", "ádmin", "ad\u200bmin", "admin\x00"} {
+	for _, s := range []string{"Admin", "admin ", "ＡＤＭＩＮ", "ádmin", "ad\u200bmin", "admin\x00", "ad\xffmin"} {
 		if got := w.guard.Fold(s); got != "admin" {
 			t.Errorf("%q is %q", s, got)
 		}

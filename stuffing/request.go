@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/text/unicode/norm"
@@ -56,10 +57,22 @@ func loosen(path string) string {
 
 // isLogin reports whether the backend may take r for a log-in.
 func (g *Guard) isLogin(r *merlon.Request) bool {
-	if !g.loggingIn(r.Request) {
-		return false
+	return g.isPath(r.Path) && (g.loggingIn(r.Request) || g.disguised(r))
+}
+
+// disguised reports whether a request has a method that is not one of those
+// that log in, and is none the less what a lenient backend takes for a log-in: a
+// GET or HEAD with a password, or a POST whose field _method says otherwise.
+func (g *Guard) disguised(r *merlon.Request) bool {
+	switch strings.ToUpper(r.Method) {
+	case http.MethodGet, http.MethodHead:
+		found, _ := field.Values(r, g.c.PasswordField) // what there is of it
+		return len(found) > 0
+	case http.MethodPost:
+		found, _ := field.Values(r, "_method")
+		return slices.ContainsFunc(found, func(m string) bool { return slices.Contains(g.c.Methods, strings.ToUpper(m)) })
 	}
-	return g.isPath(r.Path)
+	return false
 }
 
 // isPath reports whether the backend may take a path for the log-in's.
@@ -226,11 +239,12 @@ func unreadable(message string, err error) *merlon.Decision {
 
 // fold returns the one form of a name that the backend may write in several:
 // beside what account.Fold does, databases drop accents when they compare, and
-// invisible letters are a way to look like somebody else. What cannot be a name
+// invisible letters, and bytes that are none, are a way to look like somebody
+// else. What cannot be a name
 // may be a password typed too early, and is told by a keyed hash.
 func (g *Guard) fold(name string) string {
 	s := strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Cc) {
+		if r == utf8.RuneError || unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Cc) {
 			return -1
 		}
 		return r

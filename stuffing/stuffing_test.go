@@ -65,6 +65,10 @@ func TestCheck(t *testing.T) {
 		{Name: "a method in small letters", Request: "post /api/login\nContent-Type: " + form + "\n\nemail=ann&password=x", Want: stuffing.LoginTried},
 		{Name: "a method in a method", Request: "PUT /api/login\nX-HTTP-Method-Override: post\nContent-Type: " + form + "\n\nemail=ann&password=x", Want: stuffing.LoginTried},
 		{Name: "another method", Request: "PUT /api/login\nContent-Type: " + form + "\n\nemail=ann&password=x", Want: stuffing.NotLogin},
+		{Name: "a password in the address", Request: "GET /api/login?email=ann&password=x", Want: stuffing.LoginTried},
+		{Name: "and nothing but a status asked for", Request: "HEAD /api/login?email=ann&Password=x", Want: stuffing.LoginTried},
+		{Name: "and what cannot be read beside it", Request: "GET /api/login?email=ann&password=x&a=%zz", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "a page's own address", Request: "GET /api/login?next=/a%20b;c&lang=de", Want: stuffing.NotLogin},
 		{Name: "a canary", Request: js + "\n{\"username\":\"CANARY\",\"password\":\"x\"}", Want: stuffing.CanaryTried, Status: tooMany},
 		{Name: "XML", Request: "POST /api/login\nContent-Type: text/xml\n\n<user>ann</user>", Want: stuffing.LoginUnreadable, Status: 400},
 		{Name: "broken JSON", Request: js + "\n{\"username\":\"ann\"", Want: stuffing.LoginUnreadable, Status: 400},
@@ -75,6 +79,22 @@ func TestCheck(t *testing.T) {
 		{Name: "six users", Request: js + "\n{\"username\":[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\"],\"password\":\"x\"}", Want: stuffing.LoginBatch, Status: 400},
 		{Name: "the same user twice", Request: "POST /api/login?username=ann\nContent-Type: " + form + "\n\nusername=Ann&password=x", Want: stuffing.LoginTried},
 	})
+}
+
+// TestDisguised: a method in a field.
+func TestDisguised(t *testing.T) {
+	c := config()
+	c.Methods = stuffing.List{"PUT"}
+	w := newWorld(t, c, stuffing.Env{})
+	for body, want := range map[string]merlon.Reason{
+		"_method=put&email=ann&password=x":    stuffing.LoginFailed,
+		"_method=delete&email=ann&password=x": "",
+		"email=ann&password=x":                "",
+	} {
+		if r := w.ask("203.0.113.9", loginRequest(form, body)); r.reason != want {
+			t.Errorf("%s: %q, want %q", body, r.reason, want)
+		}
+	}
 }
 
 // TestOffice: 200 people behind one address log in between 8:00 and 8:05, none
