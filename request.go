@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 )
@@ -241,7 +240,9 @@ func (b *peekBody) peek(max int64) (head []byte, whole bool, err error) {
 			if err := b.grow(more); err != nil {
 				return b.buf, false, err
 			}
-			b.buf = slices.Grow(b.buf, int(more))
+			bigger := make([]byte, n, int64(n)+more) // not a byte that is not accounted for
+			copy(bigger, b.buf)
+			b.buf = bigger
 		}
 		m, err := b.src.Read(b.buf[n:min(int64(cap(b.buf)), max+1)])
 		b.buf = b.buf[:n+m]
@@ -260,7 +261,7 @@ func (b *peekBody) peek(max int64) (head []byte, whole bool, err error) {
 func (b *peekBody) step() int64 {
 	switch n := int64(len(b.buf)); {
 	case n > 0:
-		return min(n, peekStep)
+		return max(min(n, peekStep), n/4)
 	case b.length >= 0:
 		return min(b.length+1, peekStep)
 	default:

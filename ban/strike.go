@@ -65,6 +65,9 @@ func looking(status int) bool {
 // Done counts how r ended.
 func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	switch {
+	case o.Guard != "" && (o.Status >= 500 || o.Status == http.StatusMisdirectedRequest):
+		// Our own lack of something, or a connection that a client uses again for
+		// another site (RFC 9110, 15.5.20).
 	case o.Guard != "":
 		cost := g.weight(o.Guard)
 		if challenged(r) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -10,6 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// unsent is how much of an answer the kernel takes in advance, on every
+// connection of a listener. By default it takes some MiB, which clients that do
+// not read could fill by the hundred, and slow_grace would not see them.
+const unsent = 128 << 10
+
 // listen opens a TCP listener that a second Merlon of the same user may open
 // too (SO_REUSEPORT), so that a new one can take over from a running one
 // without a moment in which nobody answers.
@@ -17,7 +23,9 @@ func listen(ctx context.Context, addr string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var serr error
 		err := c.Control(func(fd uintptr) {
-			serr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+			serr = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent))
 		})
 		if err != nil {
 			return err
