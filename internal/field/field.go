@@ -270,10 +270,11 @@ func (f *finder) multipart(body []byte, boundary string) error {
 		return unreadable("is a multipart form without a boundary")
 	}
 	mr := multipart.NewReader(bytes.NewReader(body), boundary)
+	var queries, variables []string
 	for n := 0; ; n++ {
 		p, err := mr.NextRawPart()
 		if err == io.EOF {
-			return nil
+			return f.graphQL(queries, variables)
 		}
 		if err != nil || n == maxParts {
 			return unreadable("is a malformed multipart form, or one of more than %d parts", maxParts)
@@ -282,30 +283,48 @@ func (f *finder) multipart(body []byte, boundary string) error {
 		if name == "" || len(p.Header["Content-Disposition"]) != 1 || starred(p.Header["Content-Disposition"][0]) {
 			return unreadable("is a multipart form with a part that has no plain name")
 		}
-		if !f.named(name) {
+		mine, lower := f.named(name), strings.ToLower(name)
+		// As forms of GraphQL are, and as its requests with files are:
+		// github.com/jaydenseric/graphql-multipart-request-spec.
+		gql := lower == "query" || lower == "variables" || lower == "operations"
+		if !mine && !gql {
 			continue
 		}
-		if err := f.part(p); err != nil {
+		value, err := text(p)
+		if err == nil && mine {
+			err = f.add(value)
+		}
+		switch {
+		case err != nil:
 			return err
+		case lower == "query" && strings.Contains(value, "{"):
+			queries = append(queries, value)
+		case lower == "variables":
+			variables = append(variables, value)
+		case lower == "operations" && looksLikeJSON([]byte(value)):
+			if err := f.json([]byte(value)); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-func (f *finder) part(p *multipart.Part) error {
+// text returns what a part holds.
+func text(p *multipart.Part) (string, error) {
 	switch strings.ToLower(p.Header.Get("Content-Transfer-Encoding")) {
 	case "", "7bit", "8bit", "binary":
 	default:
-		return unreadable("is a multipart form with an encoded part")
+		return "", unreadable("is a multipart form with an encoded part")
 	}
 	if ct := p.Header.Get("Content-Type"); ct != "" {
 		_, params, err := mime.ParseMediaType(ct)
 		if cs, ok := params["charset"]; err != nil || ok && !knownCharset(cs) {
-			return unreadable("is a multipart form with a part of a charset that is not understood")
+			return "", unreadable("is a multipart form with a part of a charset that is not understood")
 		}
 	}
 	value, err := io.ReadAll(p)
 	if err != nil {
-		return unreadable("is a malformed multipart form")
+		return "", unreadable("is a malformed multipart form")
 	}
-	return f.add(string(value))
+	return string(value), nil
 }

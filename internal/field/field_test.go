@@ -120,6 +120,9 @@ func TestValues(t *testing.T) {
 		{what: "a query that is no operation", field: "email", contentType: js, body: `{"query":"5\" {disk","email":"ann"}`, want: "ann"},
 
 		{what: "multipart", field: "email", contentType: multi, body: part("password", "x") + part("email", "ann") + part("email", "bob") + "--b--", want: "ann|bob"},
+		{what: "GraphQL in a multipart form", field: "email", contentType: multi, body: part("query", `mutation($x:String){login(email:$x)}`) + part("variables", `{"x":"ann"}`) + "--b--", want: "ann"},
+		{what: "GraphQL with files", field: "email", contentType: multi, body: part("operations", gql(`mutation($x:String){login(email:$x)}`, `{"x":"ann","f":null}`)) + part("map", `{"0":["variables.f"]}`) + part("0", "x") + "--b--", want: "ann"},
+		{what: "many with files", field: "email", contentType: multi, body: part("operations", "["+gql(`{a(email:"ann")}`, "")+","+gql(`{a(email:"bob")}`, "")+"]") + "--b--", want: "ann|bob"},
 		{what: "a name beside a name", field: "email", contentType: multi, body: "--b\r\nContent-Disposition: form-data; name=\"email\"; name*=utf-8''x\r\n\r\nann\r\n--b--", err: field.ErrUnreadable},
 		{what: "a name in pieces", field: "email", contentType: multi, body: "--b\r\nContent-Disposition: form-data; name=\"email\"; name*0=x\r\n\r\nann\r\n--b--", err: field.ErrUnreadable},
 		{what: "a star in a name", field: "email", contentType: multi, body: part("a*", "x") + part("email", "ann") + "--b--", want: "ann"},
