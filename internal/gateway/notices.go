@@ -43,7 +43,14 @@ func (s *Server) banned(n ban.Notice) {
 			attrs[name] = value
 		}
 	}
-	message := string(n.Reason)
+	message := map[merlon.Reason]string{
+		ban.BansFull:     "there are as many bans as there may be; those that end soonest were dropped",
+		ban.BansUnshared: "bans cannot be read or written; those that are known hold on",
+		ban.BansShared:   "bans are read and written again",
+		ban.ListUnusable: "a list of bans has changed and cannot be used; what was read before holds on",
+		ban.ListRead:     "a list of bans has changed and was read",
+		ban.NotCounted:   "strikes cannot be counted, so nobody is banned for them",
+	}[n.Reason]
 	if n.Reason == ban.Imposed {
 		message = n.Ban.Key + " is banned until " + n.Ban.Until.UTC().Format(time.RFC3339) + ": " + n.Ban.Why
 		add("key", n.Ban.Key)
@@ -113,13 +120,15 @@ func (s *Server) alone(err error) {
 
 // note leaves an event about what a guard does outside of requests.
 func (s *Server) note(guard string, reason merlon.Reason, message, site string, alarm bool, attrs map[string]string) {
+	kind := ledger.Admin
 	if alarm {
+		kind = ledger.Alarm
 		s.log.Error(guard, "reason", reason, "message", message, "attrs", attrs)
 	}
 	if s.ledger == nil {
 		return
 	}
-	s.append(ledger.Event{Time: time.Now(), Kind: ledger.Alarm, Guard: guard, Reason: reason, Site: site, Message: message, Attrs: attrs})
+	s.append(ledger.Event{Time: time.Now(), Kind: kind, Guard: guard, Reason: reason, Site: site, Message: message, Attrs: attrs})
 }
 
 // notice passes on what happens to certificates.

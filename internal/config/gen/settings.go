@@ -91,7 +91,7 @@ before the file.
 The settings of guards (` + "`monitor`, `off`, `address`, `decoy`, `ban`, `limit`, `challenge`, `waf`,\n`backend_login`, `csrf`, `require`, `throttle`, `headers`" + `) may stand at the top, on a
 site and on a route. The setting nearest to the request holds, one by one; lists such as ` + "`waf.exclude`, `limit.limits`, `ban.allow`" + `
 add up, and what a site requires, its routes require too.
-Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger`,\n`record`, `telemetry`, `store`, `redis`, `key`, `lease`, `inspect_memory`, `identity.mail`" + ` and whether people sign in, which need a restart.
+Changes take effect on SIGHUP or as soon as the file is saved, except ` + "`listen`, `data`, `ledger`,\n`record`, `telemetry`, `store`, `redis`, `key`, `lease`, `inspect_memory`, `identity.mail`, `identity.attempts.places`" + ` and whether people sign in, which need a restart.
 
 `
 
