@@ -2,6 +2,7 @@ package count
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -30,8 +31,8 @@ type Event string
 
 // What can happen to a shared store.
 const (
-	// SharedLost: the shared store is down, slow or refuses, and counts are
-	// local from now on.
+	// SharedLost: the shared store is down, refuses, or goes on to be slow, and
+	// counts are local from now on.
 	SharedLost Event = "shared-lost"
 	// SharedBack: it counts again.
 	SharedBack Event = "shared-back"
@@ -50,7 +51,9 @@ type Notice struct {
 }
 
 // A Fallback counts in a shared [Store] while that works, and otherwise in this
-// process at the quota divided by the replicas. It is never unlimited.
+// process at the quota divided by the replicas. It is never unlimited. Whom the
+// store does not answer in time is counted here, too, without it being lost for
+// all others: that it is if it goes on so.
 //
 // What it grants goes into the local count as well, so that this is warm when
 // it is needed. That bounds what a key gets beyond its quota, all replicas
@@ -72,6 +75,8 @@ type Fallback struct {
 	notify   func(Notice)
 
 	lost   atomic.Bool
+	late   atomic.Int64 // since when no answer came in time, in ns since began; 0: the last one did
+	trying atomic.Bool  // somebody asks nevertheless
 	forgot atomic.Int64 // when, in ns since began
 	began  time.Time
 	errs   chan error
@@ -134,10 +139,18 @@ func (f *Fallback) locally(asks []Ask) bool {
 }
 
 // failed notes that the store did not count, and says whether that was it.
-// Who asked may have gone, which is no failure of the store.
+// Who asked may have gone, which is no failure of the store. A store that was
+// slow for a moment is not lost, but one that goes on to be is, after as long
+// again as a request waits.
 func (f *Fallback) failed(ctx context.Context, err error) bool {
 	if ctx.Err() != nil {
 		return false
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		now := max(int64(time.Since(f.began)), 1)
+		if f.late.CompareAndSwap(0, now) || now-f.late.Load() < int64(f.c.Timeout) {
+			return true
+		}
 	}
 	if f.lost.CompareAndSwap(false, true) {
 		f.errs <- err // has room: it is read before lost is false again
@@ -145,18 +158,39 @@ func (f *Fallback) failed(ctx context.Context, err error) bool {
 	return true
 }
 
+// slow says whether the store did not answer in time of late, and whether
+// somebody else finds out already if it does again.
+func (f *Fallback) slow() (slow, busy bool) {
+	slow = f.late.Load() != 0
+	return slow, slow && !f.trying.CompareAndSwap(false, true)
+}
+
+// counted notes that the store did count in time.
+func (f *Fallback) counted() {
+	if f.late.Load() != 0 {
+		f.late.Store(0)
+	}
+}
+
 // Take implements [Store].
 func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now time.Time) error {
 	if err := Check(asks, now); err != nil {
 		return err
 	}
-	if f.locally(asks) {
+	slow, busy := false, f.locally(asks)
+	if !busy {
+		slow, busy = f.slow()
+	}
+	if busy {
 		f.local.takeShare(asks, results, now, f.sharing())
 		return nil
 	}
 	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
 	err := f.shared.Take(within, asks, results, now)
 	cancel()
+	if slow {
+		f.trying.Store(false)
+	}
 	if err != nil {
 		if !f.failed(ctx, err) {
 			return err
@@ -164,6 +198,7 @@ func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now t
 		f.local.takeShare(asks, results, now, f.sharing())
 		return nil
 	}
+	f.counted()
 	for i := range asks {
 		if !results[i].OK {
 			return nil
@@ -188,18 +223,26 @@ func (f *Fallback) Add(ctx context.Context, asks []Ask, now time.Time) error {
 
 // Hold implements [Store].
 func (f *Fallback) Hold(ctx context.Context, places []Place) (full int, release func(), err error) {
-	if f.lost.Load() {
+	slow, busy := false, f.lost.Load()
+	if !busy {
+		slow, busy = f.slow()
+	}
+	if busy {
 		return f.holdLocally(ctx, places)
 	}
 	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
 	full, there, err := f.shared.Hold(within, places)
 	cancel()
+	if slow {
+		f.trying.Store(false)
+	}
 	if err != nil {
 		if !f.failed(ctx, err) {
 			return -1, nil, err
 		}
 		return f.holdLocally(ctx, places)
 	}
+	f.counted()
 	if full >= 0 {
 		return full, nil, nil
 	}
@@ -280,6 +323,7 @@ func (f *Fallback) regain(ctx context.Context) bool {
 		// The first may have to connect; the second must be as quick as
 		// requests need it.
 		if f.probe(ctx, patience) == nil && f.probe(ctx, f.c.Timeout) == nil {
+			f.counted()
 			f.lost.Store(false)
 			return true
 		}

@@ -255,7 +255,7 @@ func TestNoStampede(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := s.asked.Load(); n > 64 {
+	if n := s.asked.Load(); n > 66 { // and by one or two whether it goes on
 		t.Errorf("a store that hangs was asked %d times by 64 requests at once", n)
 	}
 	took := time.Since(began)
@@ -378,4 +378,43 @@ func BenchmarkFallbackLost(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// A store that was slow for a moment is not lost: those who waited for it are
+// counted here, and all others there.
+func TestSlowForAMoment(t *testing.T) {
+	s := newShaky()
+	c := count.FallbackConfig{Timeout: 200 * time.Millisecond, Watch: time.Hour, Retry: time.Hour}
+	f, n := fallback(t, c, s, 2)
+	eventually(t, "the first probe", func() bool { return s.probed.Load() > 0 })
+	ask := []count.Ask{{Key: count.Key("k"), Quota: count.Quota{Every: time.Hour, Burst: 4}, Cost: 1}}
+	res := make([]count.Result, 1)
+	take := func() bool {
+		t.Helper()
+		if err := f.Take(t.Context(), ask, res, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		return res[0].OK
+	}
+	for range 3 {
+		s.hangs.Store(true)
+		take()
+		s.hangs.Store(false)
+		take()
+	}
+	if !f.Shared() || len(n.events()) > 0 {
+		t.Fatalf("it is taken for lost: %v", n.events())
+	}
+	// Of four, the moments gave away two at most, the replica's part of them.
+	granted := 0
+	for range 10 {
+		if take() {
+			granted++
+		}
+	}
+	if granted > 2 {
+		t.Errorf("%d more are granted", granted)
+	}
+	s.hangs.Store(true)
+	eventually(t, "it is lost", func() bool { take(); return !f.Shared() })
 }
