@@ -44,7 +44,9 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 		l.wrong()
 		return merlon.Pass(LoginSucceeded)
 	}
-	l.tickets[0].Succeeded()
+	if !l.tickets[0].Right() {
+		return merlon.Pass(LoginMisread)
+	}
 	d := merlon.Pass(LoginSucceeded)
 	if user := l.tries[0].user; user != "" {
 		d.Header = http.Header{"Set-Cookie": {g.devices.remember(l.found, r.Site, user)}}
@@ -67,7 +69,7 @@ func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	case slices.Contains(g.c.Failed.Status, o.Status) || len(g.c.Failed.Location)+len(g.c.Failed.Body) > 0 || g.c.Success.Cookie != "":
 		l.wrong()
 	default:
-		l.tickets[0].Succeeded()
+		l.tickets[0].Right()
 	}
 }
 

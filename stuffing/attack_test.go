@@ -350,3 +350,36 @@ func TestCanary(t *testing.T) {
 		t.Errorf("another name: %d", r.status)
 	}
 }
+
+// TestMisread: a backend that answers 200 to everything, and an operator who has
+// not said so, do not leave users to guessers, and somebody is told.
+func TestMisread(t *testing.T) {
+	w := newWorld(t, config(), stuffing.Env{})
+	w.backend = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { w.looked.Add(1); fmt.Fprint(rw, "wrong, try again") })
+	known := ""
+	for i := range 100 {
+		known = w.try(address(i), "owner@example.com", fmt.Sprint("guess ", i)).cookie()
+	}
+	if n := w.looked.Load(); n > 25 {
+		t.Errorf("the backend looked at %d guesses", n)
+	}
+	if known != "" || w.told(attempts.AnswersMisread) != 1 {
+		t.Errorf("the guesser's browser is known: %t; told %d times", known != "", w.told(attempts.AnswersMisread))
+	}
+	// People log in as often as they like, and change their passwords.
+	w = newWorld(t, config(), stuffing.Env{})
+	w.backend = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "{}") })
+	for day := range 30 {
+		for i := range 20 {
+			if r := w.try(address(i), "owner@example.com", fmt.Sprint("of day ", day)); r.reason != stuffing.LoginSucceeded {
+				t.Fatalf("day %d, log-in %d: %s", day, i, r.reason)
+			}
+		}
+		w.pass(24 * time.Hour)
+	}
+	for i := range 4 {
+		if r := w.try(address(i), "owner@example.com", fmt.Sprint("code ", i)); r.reason != stuffing.LoginSucceeded || r.cookie() == "" {
+			t.Errorf("one good once only: %s", r.reason)
+		}
+	}
+}

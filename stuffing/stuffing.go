@@ -34,6 +34,11 @@ const (
 	// LoginFailed: the backend's answer says that the try was wrong. If it was
 	// right, set failed and success to what the backend answers.
 	LoginFailed merlon.Reason = "login-failed"
+	// LoginMisread: the backend's answer says that the try was right, as it did
+	// for several other passwords of this user just before, so that it says so of
+	// any. The try counts as wrong. Set failed and success to what the backend
+	// answers.
+	LoginMisread merlon.Reason = "login-misread"
 	// LoginUnsure: the backend's answer, such as 500, says neither; the try is
 	// not counted.
 	LoginUnsure merlon.Reason = "login-unsure"

@@ -110,6 +110,33 @@ func (k *Ticket) Unsure() {
 	k.Void()
 }
 
+// rights is for different passwords of one account that a backend's answers said
+// were right. People change theirs, and some are good once only, but few so
+// often.
+var rights = Schedule{Free: 5, First: 15 * time.Minute, Longest: time.Hour, Forget: 15 * time.Minute}
+
+// Right says that the try was right as far as the backend's answer tells, and
+// reports whether that can be. Where many passwords of one account are, answers
+// are misread: then it counts as a failure, so that guessing is not for free
+// until somebody mends it.
+func (k *Ticket) Right() bool {
+	t, try := k.throttle, k.try
+	if try.Account != "" && try.Password != "" {
+		now, tag := t.now(), t.passwordTag(try.Password)
+		try.Pass = ""
+		b := []Bucket{{
+			Key: t.tryKey(try, "right", try.Account), Member: t.tryKey(try, "right password", tag, try.Account), name: "right", Schedule: rights,
+		}}
+		if r, err := k.store.Reserve(context.Background(), b, now); err == nil && r.Wait > 0 {
+			t.tell(Notice{Kind: AnswersMisread, Time: now, Account: try.Account, Client: try.Client, Count: int(r.Counts[0])}, "")
+			k.Failed()
+			return false
+		}
+	}
+	k.Succeeded()
+	return true
+}
+
 // canaryCounts is how many failures one try of a canary is worth.
 const canaryCounts = 10
 

@@ -22,6 +22,9 @@ const (
 	// CanaryTried: somebody tried an account that nobody has, and that is known
 	// only from where it was left to be found.
 	CanaryTried = "canary-tried"
+	// AnswersMisread: a backend's log-in seems to take any password for one
+	// account. What it answers to a wrong one is not told right in failed.
+	AnswersMisread = "answers-misread"
 	// StoreFailed: the store cannot count; this process counts alone.
 	StoreFailed = "attempts-store-failed"
 )
