@@ -166,6 +166,10 @@ func (g *Guard) read(r *merlon.Request) ([]try, *merlon.Decision) {
 	if d != nil {
 		return nil, d
 	}
+	if len(users) == 0 && len(passwords) > 0 && !g.c.Shared {
+		// Some backends look for a name in cookies, too.
+		return nil, unreadable("a password, and no field with the user's name", nil)
+	}
 	if len(passwords) <= 1 {
 		// A form with a field for the name and one for the address leaves one empty.
 		users = slices.DeleteFunc(users, func(u string) bool { return u == "" })

@@ -49,6 +49,8 @@ func TestCheck(t *testing.T) {
 		{Name: "JSON", Request: js + "\n{\"username\":\"ann\",\"password\":\"x\"}", Want: stuffing.LoginTried},
 		{Name: "both fields, one empty", Request: "POST /api/login\nContent-Type: " + form + "\n\nemail=&username=ann&password=x", Want: stuffing.LoginTried},
 		{Name: "no user", Request: js + "\n{}", Want: stuffing.LoginTried},
+		{Name: "a password alone", Request: js + "\n{\"password\":\"x\"}", Want: stuffing.LoginUnreadable, Status: 400},
+		{Name: "a password and an empty name", Request: js + "\n{\"password\":\"x\",\"email\":\"\"}", Want: stuffing.LoginTried},
 		{Name: "no body", Request: "POST /api/login", Want: stuffing.LoginTried},
 		{Name: "a pattern", Request: post("/v2/users/ann/login"), Want: stuffing.LoginTried},
 		{Name: "case", Request: post("/API/Login"), Want: stuffing.LoginTried},
