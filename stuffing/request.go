@@ -79,12 +79,27 @@ func (g *Guard) disguised(r *merlon.Request) bool {
 func (g *Guard) isPath(path string) bool {
 	path = strings.ToLower(path)
 	loose := loosen(path)
+	script := behindScript(loose)
 	for _, p := range g.paths {
-		if p.exact && (same(p.text, loose) || same(p.text, behindScript(loose))) || !p.exact && (doublestar.MatchUnvalidated(p.text, path) || doublestar.MatchUnvalidated(p.text, loose)) {
+		if p.exact && (same(p.text, loose) || same(p.text, script)) {
+			return true
+		}
+		if !p.exact && slices.ContainsFunc([]string{path, loose, script, bare(loose), bare(script)}, func(reading string) bool {
+			return doublestar.MatchUnvalidated(p.text, reading)
+		}) {
 			return true
 		}
 	}
 	return false
+}
+
+// bare returns a path without an extension.
+func bare(path string) string {
+	last := strings.LastIndexByte(path, '/') + 1
+	if dot := strings.IndexByte(path[last:], '.'); dot > 0 {
+		return path[:last+dot]
+	}
+	return path
 }
 
 // same also takes a path with the extension that some frameworks read as the

@@ -53,6 +53,8 @@ func TestCheck(t *testing.T) {
 		{Name: "a password and an empty name", Request: js + "\n{\"password\":\"x\",\"email\":\"\"}", Want: stuffing.LoginTried},
 		{Name: "no body", Request: "POST /api/login", Want: stuffing.LoginTried},
 		{Name: "a pattern", Request: post("/v2/users/ann/login"), Want: stuffing.LoginTried},
+		{Name: "a pattern, with an extension", Request: post("/v2/users/ann/login.json"), Want: stuffing.LoginTried},
+		{Name: "a pattern, behind a script", Request: post("/index.php/v2/users/ann/login/"), Want: stuffing.LoginTried},
 		{Name: "case", Request: post("/API/Login"), Want: stuffing.LoginTried},
 		{Name: "a slash more", Request: post("/api//login/"), Want: stuffing.LoginTried},
 		{Name: "a parameter", Request: post("/api;x=1/login;y"), Want: stuffing.LoginTried},
