@@ -17,8 +17,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http2"
 )
 
 // refusalAim is how many µs of CPU a refused request may cost.
@@ -154,9 +152,10 @@ func protocols() []protocol {
 		{"HTTP/1, clear", func(clear, _ string) []gunner { return fill(func(int) gunner { return one(clear, nil) }) }},
 		{"HTTP/1, TLS", func(_, secure string) []gunner { return fill(func(int) gunner { return one(secure, insecure) }) }},
 		{"HTTP/2, TLS", func(_, secure string) []gunner {
-			all := make([]*http2.Transport, floodClients/streams)
+			all, only2 := make([]*http.Transport, floodClients/streams), new(http.Protocols)
+			only2.SetHTTP2(true)
 			for i := range all {
-				all[i] = &http2.Transport{TLSClientConfig: insecure}
+				all[i] = &http.Transport{TLSClientConfig: insecure.Clone(), Protocols: only2}
 			}
 			return fill(func(n int) gunner {
 				t := all[n%len(all)]
@@ -175,7 +174,7 @@ func fill(one func(n int) gunner) []gunner {
 }
 
 // multiplexed sends one request over HTTP/2.
-func multiplexed(t *http2.Transport, addr string, s shot) (int, error) {
+func multiplexed(t *http.Transport, addr string, s shot) (int, error) {
 	r, err := http.NewRequest(http.MethodGet, "https://"+addr+s.path, nil)
 	if err != nil {
 		return 0, err
@@ -189,8 +188,11 @@ func multiplexed(t *http2.Transport, addr string, s shot) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, err = io.Copy(io.Discard, res.Body)
-	return res.StatusCode, errors.Join(err, res.Body.Close())
+	if res.ProtoMajor != 2 {
+		err = fmt.Errorf("was answered in %s", res.Proto)
+	}
+	_, cut := io.Copy(io.Discard, res.Body)
+	return res.StatusCode, errors.Join(err, cut, res.Body.Close())
 }
 
 // A volley is what a flood of one kind did in one round.
