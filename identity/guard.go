@@ -212,8 +212,37 @@ func (g *Guard) withTenant(id *merlon.Identity) *merlon.Identity {
 // Whether it does is for Check; guards that are asked before it need to know
 // who might be somebody.
 func (g *Guard) Tries(r *merlon.Request) bool {
-	return r.Header["Authorization"] != nil || r.Header["X-Api-Key"] != nil ||
-		r.TLS != nil && len(r.TLS.VerifiedChains) > 0 || session.Has(r.Header)
+	return slices.ContainsFunc(g.provers, func(p merlon.Prover) bool { return brings(p.Name(), r) })
+}
+
+// TriesSession reports whether a session's cookie is all that r tries. One that
+// proves nobody is not told so, unlike a key.
+func (g *Guard) TriesSession(r *merlon.Request) bool {
+	return g.Tries(r) && !slices.ContainsFunc(g.provers, func(p merlon.Prover) bool { return p.Name() != sessionProver && brings(p.Name(), r) })
+}
+
+// brings reports whether r has what a prover of that name looks at. What nobody
+// looks at, such as a token of the backend's own, proves nothing.
+func brings(prover string, r *merlon.Request) bool {
+	bearer := func(ok func(rest string) bool) bool {
+		return slices.ContainsFunc(r.Header["Authorization"], func(v string) bool {
+			scheme, rest, _ := strings.Cut(strings.TrimSpace(v), " ")
+			return strings.EqualFold(scheme, "Bearer") && ok(rest)
+		})
+	}
+	switch prover {
+	case sessionProver:
+		return session.Has(r.Header)
+	case account.ByBasic:
+		return slices.ContainsFunc(r.Header["Authorization"], basicScheme)
+	case account.ByCertificate:
+		return r.TLS != nil && len(r.TLS.VerifiedChains) > 0
+	case account.ByKey:
+		return slices.ContainsFunc(r.Header["X-Api-Key"], ownKey) || bearer(ownKey)
+	case account.ByToken:
+		return bearer(func(rest string) bool { return strings.ContainsAny(rest, ".{") })
+	}
+	return r.Header["Authorization"] != nil
 }
 
 // asked remembers which sessions have been asked about within this second. It

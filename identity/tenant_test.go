@@ -45,21 +45,44 @@ func (holds) Name() string                                      { return "holds"
 func (h holds) Prove(*merlon.Request) (*merlon.Identity, error) { return h.id, nil }
 
 func TestTries(t *testing.T) {
-	g, err := identity.New(identity.Config{})
-	if err != nil {
-		t.Fatal(err)
+	named := func(names ...string) *identity.Guard {
+		var list []merlon.Prover
+		for _, n := range names {
+			list = append(list, says{n, nil, merlon.ErrNoProof})
+		}
+		g, err := identity.New(identity.Config{}, list...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
 	}
+	g, more := named("key", "session"), named("key", "token", "basic", "session")
 	for wire, want := range map[string]bool{
-		"GET /":                              false,
-		"GET /\nCookie: a=b":                 false,
-		"GET /\nCookie: __Host-merlon=short": false,
-		"GET /\nAuthorization: Bearer mk_1":  true,
-		"GET /\nX-Api-Key: mk_1":             true,
+		"GET /\nAuthorization: Bearer of.the.backend": false,
+		"GET /\nAuthorization: Basic YTpi":            false,
+		"GET /\nAuthorization: x":                     false,
+		"GET /\nX-Api-Key: of the backend":            false,
+		"GET /":                                       false,
+		"GET /\nCookie: a=b":                          false,
+		"GET /\nCookie: __Host-merlon=short":          false,
+		"GET /\nAuthorization: Bearer mk_1":           true,
+		"GET /\nX-Api-Key: mk_1":                      true,
 		"GET /\nCookie: __Host-merlon-device=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa": false,
 		"GET /\nCookie: x=1; __Host-merlon=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA":   true,
 	} {
 		if got := g.Tries(merlontest.Request(t, wire)); got != want {
 			t.Errorf("%s: %v", wire, got)
+		}
+	}
+	const cookie = "\nCookie: __Host-merlon=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	for wire, session := range map[string]bool{
+		"GET /\nAuthorization: bearer a.b.c":         false,
+		"GET /\nAuthorization: basic YTpi":           false,
+		"GET /" + cookie:                             true,
+		"GET /\nAuthorization: Bearer mk_1" + cookie: false,
+	} {
+		if r := merlontest.Request(t, wire); !more.Tries(r) || more.TriesSession(r) != session {
+			t.Errorf("%s: %v, only a session: %v", wire, more.Tries(r), more.TriesSession(r))
 		}
 	}
 }

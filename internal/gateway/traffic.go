@@ -108,14 +108,20 @@ func (b *builder) traffic(setting, site string, c config.Guards) (t traffic) {
 }
 
 // tries reports whether a request brings something that may prove who sent it.
+// A session's cookie is looked up, since one that is made up would have the WAF
+// inspect what a banned client or a flood sends; it would be refused all the
+// same. Who sends a key or a token that does not hold is to be told so.
 func (g *Gateway) tries(r *merlon.Request) bool {
-	return g.people != nil && g.people.guard != nil && g.people.guard.Tries(r)
+	if g.people == nil || g.people.guard == nil || !g.people.guard.Tries(r) {
+		return false
+	}
+	return !g.people.guard.TriesSession(r) || g.people.guard.Who(r) != nil
 }
 
 // who returns who has sent a request that was refused before that was found
 // out, or nil. Passwords are not looked at for it, since that costs too much.
 func (g *Gateway) who(r *merlon.Request) *merlon.Identity {
-	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); !g.tries(r) || strings.EqualFold(scheme, "Basic") {
+	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); g.people == nil || g.people.guard == nil || strings.EqualFold(scheme, "Basic") {
 		return nil
 	}
 	return g.people.guard.Who(r)

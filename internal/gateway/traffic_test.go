@@ -127,6 +127,29 @@ func TestKnownBrowserOfAnAttacker(t *testing.T) {
 	}
 }
 
+// A session that is made up, and a token that is not for Merlon, do not have the
+// WAF inspect what a challenge stops; a key that does not hold is told so.
+func TestMadeUpProofsStopAtTheChallenge(t *testing.T) {
+	g := open(t, read(t, "identity: {password: {argon2: {memory: 12MiB, time: 3}}}\n"+shop+"    challenge: {when: always}\n", newBackend(t, "app")))
+	for proof, status := range map[string]int{
+		"Cookie: __Host-merlon=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA": 403,
+		"Authorization: Bearer a.b.c":                                       403,
+		"X-Api-Key: mk_1":                                                   401,
+	} {
+		if res := g.send("GET", "/", "", proof); res.StatusCode != status {
+			t.Errorf("%s: %s", proof, res.Status)
+		}
+		g.send("GET", "/?q=1+UNION+SELECT+password+FROM+users--", "", proof)
+	}
+	guards := map[string]int{}
+	for _, e := range g.events(t) {
+		guards[e.Guard]++
+	}
+	if guards["challenge"] != 4 || guards["waf"] != 1 || guards["identity"] != 1 {
+		t.Errorf("refused by %v", guards)
+	}
+}
+
 // The answer that tells a wrong try must come in a form that can be read.
 func TestLoginAnswersAreReadable(t *testing.T) {
 	coded := ""
