@@ -78,6 +78,7 @@ type Fallback struct {
 	late   atomic.Int64 // since when no answer came in time, in ns since began; 0: the last one did
 	trying atomic.Bool  // somebody asks nevertheless
 	forgot atomic.Int64 // when, in ns since began
+	here   atomic.Uint64
 	began  time.Time
 	errs   chan error
 	stop   context.CancelFunc
@@ -182,7 +183,7 @@ func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now t
 		slow, busy = f.slow()
 	}
 	if busy {
-		f.local.takeShare(asks, results, now, f.sharing())
+		f.takeHere(asks, results, now)
 		return nil
 	}
 	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
@@ -195,7 +196,7 @@ func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now t
 		if !f.failed(ctx, err) {
 			return err
 		}
-		f.local.takeShare(asks, results, now, f.sharing())
+		f.takeHere(asks, results, now)
 		return nil
 	}
 	f.counted()
@@ -205,6 +206,11 @@ func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now t
 		}
 	}
 	return f.local.addShare(asks, now, f.sharing())
+}
+
+func (f *Fallback) takeHere(asks []Ask, results []Result, now time.Time) {
+	f.here.Add(1)
+	f.local.takeShare(asks, results, now, f.sharing())
 }
 
 // Add implements [Store]. It counts also for those who have gone.
@@ -263,6 +269,7 @@ func (f *Fallback) Hold(ctx context.Context, places []Place) (full int, release 
 }
 
 func (f *Fallback) holdLocally(ctx context.Context, places []Place) (int, func(), error) {
+	f.here.Add(1)
 	n := f.sharing()
 	mine := make([]Place, len(places))
 	for i, p := range places {
@@ -359,3 +366,7 @@ func probe(ctx context.Context, s Store, now time.Time) (forgot bool, err error)
 
 // Shared says whether the shared store counts at the moment.
 func (f *Fallback) Shared() bool { return !f.lost.Load() }
+
+// Here is how often it has counted, or held places, in this process, because
+// the shared store did not or was late.
+func (f *Fallback) Here() uint64 { return f.here.Load() }

@@ -402,8 +402,8 @@ func TestSlowForAMoment(t *testing.T) {
 		s.hangs.Store(false)
 		take()
 	}
-	if !f.Shared() || len(n.events()) > 0 {
-		t.Fatalf("it is taken for lost: %v", n.events())
+	if !f.Shared() || len(n.events()) > 0 || f.Here() != 3 {
+		t.Fatalf("it is taken for lost: %v; counted here: %d", n.events(), f.Here())
 	}
 	// Of four, the moments gave away two at most, the replica's part of them.
 	granted := 0

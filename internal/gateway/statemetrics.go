@@ -12,11 +12,12 @@ var (
 	classRequests = prometheus.NewDesc("merlon_class_requests_total", "Requests of a class by what became of them: admitted, full, timed_out, abandoned.", []string{"class", "result"}, nil)
 	replicaCount  = prometheus.NewDesc("merlon_replicas", "Processes that share the limits, as this one knows.", nil, nil)
 	sharedCounts  = prometheus.NewDesc("merlon_limits_shared", "Whether limits are counted in Redis now, rather than in this process.", nil, nil)
+	localCounts   = prometheus.NewDesc("merlon_limits_local_total", "Requests whose limits were counted in this process, since Redis did not count them or was late.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (s *stateCounts) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{classRunning, classWaiting, classBound, classRequests, replicaCount, sharedCounts} {
+	for _, d := range []*prometheus.Desc{classRunning, classWaiting, classBound, classRequests, replicaCount, sharedCounts, localCounts} {
 		ch <- d
 	}
 }
@@ -40,4 +41,7 @@ func (s *stateCounts) Collect(ch chan<- prometheus.Metric) {
 		shared = 1
 	}
 	gauge(sharedCounts, shared)
+	if s.fallback != nil {
+		ch <- prometheus.MustNewConstMetric(localCounts, prometheus.CounterValue, float64(s.fallback.Here()))
+	}
 }

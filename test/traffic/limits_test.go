@@ -335,11 +335,11 @@ func (f *fleet) count(t *testing.T, w wave) (through []int, all *tally, shared b
 	if w.before != nil {
 		w.before(w.host)
 	}
-	before := f.lost(t)
+	before := f.local(t)
 	began := time.Now()
 	through, all = f.send(t, w)
 	took := time.Since(began).Round(time.Millisecond)
-	shared = slices.Equal(before, f.lost(t))
+	shared = slices.Equal(before, f.local(t))
 	t.Logf("let through %v of %d each, in %v: %v; all counted in Redis: %v", through, each, took, all.by, shared)
 	return through, all, shared
 }
@@ -362,7 +362,7 @@ func exactRefill(t *testing.T, f *fleet) {
 	for try := range 2 {
 		w := wave{method: "GET", path: "/refilled/x", host: siteOf(try), groups: 2,
 			fields: func(group, _ int) []string { return []string{"X-Shop", fmt.Sprint("shop ", group)} }}
-		before := f.lost(t)
+		before := f.local(t)
 		began := time.Now()
 		total := make([]int, 2)
 		for time.Since(began) < 4*time.Second {
@@ -372,7 +372,7 @@ func exactRefill(t *testing.T, f *fleet) {
 			}
 		}
 		most := burst + int(rate*time.Since(began).Seconds()) + 1
-		shared := slices.Equal(before, f.lost(t))
+		shared := slices.Equal(before, f.local(t))
 		t.Logf("let through %v in %v, at most %d; all counted in Redis: %v", total, time.Since(began).Round(time.Millisecond), most, shared)
 		if !shared {
 			continue
@@ -391,7 +391,7 @@ func exactPlaces(t *testing.T, f *fleet) {
 	const places = 5
 	good := 0
 	for try := 0; try < tries && good < 2; try++ {
-		before := f.lost(t)
+		before := f.local(t)
 		f.most.Store(0)
 		var all tally
 		done := make(chan struct{})
@@ -407,7 +407,7 @@ func exactPlaces(t *testing.T, f *fleet) {
 		})
 		close(*f.held.Load())
 		<-done
-		shared := slices.Equal(before, f.lost(t))
+		shared := slices.Equal(before, f.local(t))
 		t.Logf("try %d: %v, %d at most at the backend; all counted in Redis: %v", try, all.by, f.most.Load(), shared)
 		eventually(t, "the backend is done", func() bool { return f.seen.Load() == 0 })
 		f.hold()

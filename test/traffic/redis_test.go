@@ -118,24 +118,33 @@ func (f *fleet) lost(t *testing.T) (times []int) {
 	return times
 }
 
+// local is how often each replica has counted by itself.
+func (f *fleet) local(t *testing.T) (times []float64) {
+	t.Helper()
+	for _, p := range f.all {
+		times = append(times, p.Metric(t, "merlon_limits_local_total"))
+	}
+	return times
+}
+
 // It is the last test of a fleet, as one of them is gone then.
 func placesOfTheDead(t *testing.T, f *fleet) {
 	const places = 5
 	died := f.all[2]
-	before := f.lost(t)
+	before := f.local(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for i := range places {
 		go died.from(fmt.Sprintf("127.0.13.%d", 1+i)).send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead")
 	}
-	waitFor(t, "places are held", soon, func() bool { return f.seen.Load() == places || !slices.Equal(before, f.lost(t)) })
+	waitFor(t, "places are held", soon, func() bool { return f.seen.Load() == places || !slices.Equal(before, f.local(t)) })
 	ask := func() int {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // one that is let in waits
 		defer cancel()
 		return f.all[0].from("127.0.0.1").send(ctx, "GET", "/hold/x", "", "X-Shop", "of the dead").Status
 	}
 	if got := ask(); got != http.StatusTooManyRequests {
-		if !slices.Equal(before, f.lost(t)) {
+		if !slices.Equal(before, f.local(t)) {
 			t.Skip("Redis was given up: this machine is too busy")
 		}
 		t.Errorf("while all are held: %d", got)
