@@ -35,6 +35,39 @@ func styleHash(page string) string {
 
 var refusalPage = template.Must(template.New("refusal").Parse(refusalHTML))
 
+// idPlace stands for the request's id in a page that is made in advance.
+const idPlace = "ID-OF-THE-REQUEST"
+
+// refusalPages are the pages of all statuses that have a text, each cut where
+// the id belongs: a flood of refusals must not cost a template each.
+var refusalPages = func() map[int][2]string {
+	pages := map[int][2]string{}
+	for status := 400; status < 600; status++ {
+		if http.StatusText(status) != "" {
+			before, after, _ := strings.Cut(refusalText(status, idPlace), idPlace)
+			pages[status] = [2]string{before, after}
+		}
+	}
+	return pages
+}()
+
+func refusalText(status int, id string) string {
+	var b strings.Builder
+	if err := refusalPage.Execute(&b, problem{Title: http.StatusText(status), Status: status, ID: id}); err != nil {
+		panic(err) // the template is fixed; writing to a Builder cannot fail
+	}
+	return b.String()
+}
+
+// refusalPageOf returns the page of a refusal.
+func refusalPageOf(status int, id string) string {
+	page, ok := refusalPages[status]
+	if !ok {
+		return refusalText(status, id)
+	}
+	return page[0] + template.HTMLEscapeString(id) + page[1]
+}
+
 // Respond words a refusal: a page for browsers that navigate, an
 // application/problem+json document (RFC 9457) for everything else. A browser
 // that is challenged is sent to where it can prove itself. It is the
@@ -65,9 +98,7 @@ func Respond(w http.ResponseWriter, r *Request, d Decision) {
 	if OpensPage(r.Request) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'sha256-"+refusalStyleHash+"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-		if err := refusalPage.Execute(&body, p); err != nil {
-			panic(err) // the template is fixed; writing to a Builder cannot fail
-		}
+		body.WriteString(refusalPageOf(d.Code(), r.ID))
 	} else {
 		h.Set("Content-Type", "application/problem+json")
 		if err := json.NewEncoder(&body).Encode(p); err != nil {

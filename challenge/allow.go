@@ -171,11 +171,14 @@ func (a *rules) match(r *merlon.Request) (ok bool, odd string) {
 	return false, ""
 }
 
+// literally has a pattern mean what it says.
+var literally = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `{`, `\{`, `}`, `\}`)
+
 // remedy is the smallest rule that lets r go on.
 func remedy(r *merlon.Request) string {
 	if !r.Client.IsValid() {
 		return ""
 	}
-	escaped := strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `{`, `\{`, `}`, `\}`).Replace(r.Path)
+	escaped := literally.Replace(r.Path)
 	return fmt.Sprintf("challenge:\n  allow: [{path: %s, from: %q}]", strconv.QuoteToASCII(escaped), r.Client)
 }

@@ -121,18 +121,8 @@ func FromRequest(r *merlon.Request, o merlon.Outcome, t Traffic) Event {
 	if v := deciding(verdicts, o); v != nil {
 		e.Guard, e.Reason, e.Remedy = v.Guard, v.Decision.Reason, v.Decision.Remedy
 		e.Name = owaspName(v.Guard, v.Decision.Reason, v.Decision.Findings)
-		switch {
-		case v.Decision.Shadow:
-			e.Kind = Shadow
+		if e.Kind = kindOf(v, o); e.Kind == Shadow {
 			e.Remedy = forShadow(e.Remedy)
-		case v.Decision.Monitored:
-			e.Kind = Monitored
-		case v.Decision.Effect == merlon.Challenge:
-			e.Kind = Challenge
-		case o.Upstream:
-			e.Kind = ResponseRefusal
-		default:
-			e.Kind = Refusal
 		}
 		if e.Status == 0 && !v.Decision.Passed() {
 			e.Status = v.Decision.Code()
@@ -142,6 +132,21 @@ func FromRequest(r *merlon.Request, o merlon.Outcome, t Traffic) Event {
 	e.hide(secretsOf(r))
 	e.sanitise()
 	return e
+}
+
+// kindOf says of what kind an event is that v decides.
+func kindOf(v *merlon.Verdict, o merlon.Outcome) Kind {
+	switch {
+	case v.Decision.Shadow:
+		return Shadow
+	case v.Decision.Monitored:
+		return Monitored
+	case v.Decision.Effect == merlon.Challenge:
+		return Challenge
+	case o.Upstream:
+		return ResponseRefusal
+	}
+	return Refusal
 }
 
 // deciding finds the verdict that an event is about: the obeyed refusal, else

@@ -93,6 +93,20 @@ func (f *flood) admit(e *Event, now time.Time) bool {
 	return false
 }
 
+// fold counts one event more of those that are only counted already.
+func (f *flood) fold(k floodKey, site string, now time.Time) bool {
+	t := f.keys[k]
+	if t == nil || t.more == 0 || t.detailed < f.burst {
+		return false
+	}
+	if t.site != site {
+		t.site = ""
+	}
+	t.more++
+	t.last = now
+	return true
+}
+
 // tally finds the count for k, or a coarser one where there are too many.
 func (f *flood) tally(k floodKey) *tally {
 	for _, room := range []int{floodKeys, floodKeys + floodGuards, floodKeys + floodGuards + 8} {

@@ -205,6 +205,27 @@ func Open(dir string, c Config) (*Log, error) {
 	return l, nil
 }
 
+// Fold counts the event of a request if its flood has had its share of details,
+// so that Append would do no more than that; otherwise it does nothing.
+func (l *Log) Fold(r *merlon.Request, o merlon.Outcome) bool {
+	v := deciding(r.Verdicts(), o)
+	if v == nil {
+		return false
+	}
+	k := floodKey{kind: kindOf(v, o), guard: v.Guard, reason: v.Decision.Reason}
+	if r.Client.IsValid() {
+		k.client = r.Client.String()
+	}
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || !l.flood.fold(k, r.Site, now) {
+		return false
+	}
+	l.stats.Folded++
+	return true
+}
+
 // Append records e. It is quick and safe to call from many goroutines: with
 // sync "interval" it only puts e into a bounded queue. An error means that e
 // is not recorded, and is counted as lost, or with sync "always" that it is

@@ -245,6 +245,9 @@ func (e *exchange) record() {
 	if !log.Access() && (gone || !e.notable()) {
 		return
 	}
+	if log.Fold(e.r, e.outcome) {
+		return
+	}
 	event := ledger.FromRequest(e.r, e.outcome, ledger.Traffic{
 		Duration: took, BytesIn: e.in.n.Load(), BytesOut: e.w.n.Load(), Inspected: e.r.Peeked(),
 	})
