@@ -305,6 +305,10 @@ func (b *Bans) tell(n Notice) {
 func (b *Bans) Run(ctx context.Context) {
 	poll := time.NewTimer(0)
 	defer poll.Stop()
+	write := time.NewTimer(time.Hour)
+	write.Stop()
+	defer write.Stop()
+	rested := time.Now() // when something may be written again
 	for {
 		select {
 		case <-ctx.Done():
@@ -314,24 +318,19 @@ func (b *Bans) Run(ctx context.Context) {
 			cancel()
 			return
 		case <-b.wake:
-			if !b.down() {
-				_ = b.write(ctx) // tried again, and told, by the next Sync
-			}
+			// Of a flood of bans many are written together.
+			write.Reset(max(0, time.Until(rested)))
+		case <-write.C:
+			begin := time.Now()
+			_ = b.write(ctx) // tried again, and told, by the next Sync
+			rested = time.Now().Add(share * time.Since(begin))
 		case <-poll.C:
-			begin, wait := time.Now(), pollEvery
-			if b.Sync(ctx) == nil { // otherwise it has been told
-				wait = max(wait, share*time.Since(begin))
-			}
+			begin := time.Now()
+			_ = b.Sync(ctx) // has been told
 			b.reread()
-			poll.Reset(wait)
+			poll.Reset(max(pollEvery, share*time.Since(begin)))
 		}
 	}
-}
-
-func (b *Bans) down() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.failing
 }
 
 // Sync writes what is new to the store and reads what others wrote. If that
