@@ -201,6 +201,8 @@ func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	if g.shed != nil {
 		v := judge(o.Status)
 		switch {
+		case late && t.hasty:
+			v = slowIfLate // how long that is, the client has chosen
 		case late:
 			v = slow
 		case !o.Upstream:

@@ -20,6 +20,7 @@ type ticket struct {
 	mu     sync.Mutex
 	over   bool
 	late   bool
+	hasty  bool // its client waits for less than the guard does
 	timer  *time.Timer
 	cancel context.CancelCauseFunc
 
@@ -96,7 +97,7 @@ func (g *Guard) latest(r *merlon.Request) time.Time {
 func (g *Guard) bound(r *merlon.Request, t *ticket) {
 	at := t.since.Add(g.timeout)
 	if theirs := g.latest(r); !theirs.IsZero() && theirs.Before(at) {
-		at = theirs
+		at, t.hasty = theirs, true
 	}
 	left := at.Sub(t.since)
 	ctx, cancel := context.WithCancelCause(r.Context())
