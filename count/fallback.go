@@ -74,6 +74,8 @@ type Fallback struct {
 	replicas func() int
 	notify   func(Notice)
 
+	spell atomic.Pointer[spell] // the newest
+
 	lost   atomic.Bool
 	late   atomic.Int64 // since when no answer came in time, in ns since began; 0: the last one did
 	trying atomic.Bool  // somebody asks nevertheless
@@ -173,6 +175,30 @@ func (f *Fallback) counted() {
 	}
 }
 
+// A spell is how long those wait who have asked at nearly the same time.
+type spell struct {
+	context.Context
+	cancel context.CancelFunc // by the clock only
+	began  int64              // in ns since began of the Fallback
+}
+
+// within returns a context that ends after Timeout, or up to a quarter later.
+// One for each request would cost as much as all else in this process. That a
+// client has gone meanwhile ends it no sooner, since it is over soon.
+func (f *Fallback) within() context.Context {
+	p, now := f.spell.Load(), int64(time.Since(f.began))
+	if p != nil && now-p.began <= int64(f.c.Timeout/4) {
+		return p
+	}
+	n := &spell{began: now}
+	n.Context, n.cancel = context.WithTimeout(context.Background(), f.c.Timeout+f.c.Timeout/4)
+	if !f.spell.CompareAndSwap(p, n) {
+		n.cancel()
+		return f.spell.Load()
+	}
+	return n
+}
+
 // Take implements [Store].
 func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now time.Time) error {
 	if err := Check(asks, now); err != nil {
@@ -186,9 +212,10 @@ func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now t
 		f.takeHere(asks, results, now)
 		return nil
 	}
-	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
-	err := f.shared.Take(within, asks, results, now)
-	cancel()
+	err := ctx.Err()
+	if err == nil {
+		err = f.shared.Take(f.within(), asks, results, now)
+	}
 	if slow {
 		f.trying.Store(false)
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -144,7 +145,12 @@ func (l *Limits) send(ctx context.Context) {
 // sender.
 func (l *Limits) sendAll(ctx context.Context) {
 	pass := func() { l.turn <- struct{}{} }
-	for b := l.next(); b != nil; b = l.next() {
+	for {
+		runtime.Gosched() // those that can ask already are to be in the same batch
+		b := l.next()
+		if b == nil {
+			break
+		}
 		late := time.AfterFunc(ahead, pass)
 		l.run(ctx, b)
 		l.gather.Lock()
