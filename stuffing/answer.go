@@ -49,7 +49,7 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 	}
 	d := merlon.Pass(LoginSucceeded)
 	if user := l.tries[0].user; user != "" {
-		d.Header = http.Header{"Set-Cookie": {g.devices.remember(l.found, r.Site, user)}}
+		d.Header = http.Header{"Set-Cookie": {g.devices.remember(l.found, placeOf(r), user)}}
 	}
 	return d
 }

@@ -383,3 +383,35 @@ func TestMisread(t *testing.T) {
 		}
 	}
 }
+
+// TestHostsOfOneSite: a site for all hosts may be many shops, and an attacker
+// may have one, with an account that is called as the owner's elsewhere.
+func TestHostsOfOneSite(t *testing.T) {
+	w := newWorld(t, config(), stuffing.Env{})
+	at := func(host, password string, cookies ...string) reply {
+		hr := loginRequest(form, "email=owner@example.com&password="+password)
+		hr.Host = host
+		hr.Header.Set("Cookie", strings.Join(cookies, "; "))
+		return w.ask("203.0.113.9", hr)
+	}
+	w.backend = http.HandlerFunc(func(rw http.ResponseWriter, hr *http.Request) {
+		if !strings.HasPrefix(strings.ToLower(hr.Host), "evil.") {
+			w.looked.Add(1)
+			rw.WriteHeader(401)
+		}
+	})
+	known := at("evil.example.com", "mine").cookie()
+	if known == "" {
+		t.Fatal("no log-in at the attacker's own")
+	}
+	for i := range 100 {
+		at("shop.example.com", fmt.Sprint("guess", i), known)
+		at("evil.example.com", "mine", known)
+	}
+	if n := w.looked.Load(); n > 15 {
+		t.Errorf("the backend looked at %d guesses", n)
+	}
+	if r := at("EVIL.example.com:443", "mine", known); r.status != 200 {
+		t.Errorf("the same host: %d %s", r.status, r.reason)
+	}
+}

@@ -46,7 +46,7 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 }
 
 func (g *Guard) stranger(r *merlon.Request, t try) attempts.Try {
-	return attempts.Try{Kind: attempts.Backend, Place: r.Site, Account: t.user, Client: r.Client, Password: t.password}
+	return attempts.Try{Kind: attempts.Backend, Place: r.Site, Host: hostOf(r), Account: t.user, Client: r.Client, Password: t.password}
 }
 
 // begin counts, keeps waiting, challenges or refuses.
@@ -100,7 +100,7 @@ func (g *Guard) device(r *merlon.Request, l *login, t try) []byte {
 	if len(l.tries) > 1 || t.user == "" || len(l.found) == 0 {
 		return nil
 	}
-	return g.devices.known(l.found, r.Site, t.user)
+	return g.devices.known(l.found, placeOf(r), t.user)
 }
 
 func (g *Guard) anyStranger(r *merlon.Request, l *login) bool {

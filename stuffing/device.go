@@ -7,8 +7,10 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/merlon-dev/merlon"
@@ -30,13 +32,26 @@ const (
 )
 
 // devices makes and reads the cookie. It is the version, a random id of the
-// browser, what it is known by, and a seal over these and the site. What it is
+// browser, what it is known by, and a seal over these, the site and the host. What it is
 // known by is the day of the last log-in and a keyed hash of user and id, so
 // that two browsers of one user have nothing in common.
 type devices struct {
 	tags, seals []byte // keys
 	now         func() time.Time
 }
+
+// hostOf returns the host that r is for, without its port.
+func hostOf(r *merlon.Request) string {
+	host := strings.ToLower(r.Host)
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.TrimSuffix(host, ".")
+}
+
+// placeOf is where a browser is known: at one host of a site, since the cookie
+// goes to no other, and each may have users of its own.
+func placeOf(r *merlon.Request) string { return r.Site + "\x00" + hostOf(r) }
 
 func newDevices(k secrets.Key, now func() time.Time) *devices {
 	return &devices{k.Derive("merlon stuffing device user"), k.Derive("merlon stuffing device"), now}
@@ -84,7 +99,7 @@ func (d *devices) read(r *merlon.Request) []device {
 		if i == maxCookies {
 			break
 		}
-		if dev, ok := d.parse(r.Site, c.Value); ok {
+		if dev, ok := d.parse(placeOf(r), c.Value); ok {
 			found = append(found, dev)
 		}
 	}
@@ -175,7 +190,7 @@ func (g *Guard) KnownDevice(r *merlon.Request) bool {
 		return false
 	}
 	for _, t := range tries {
-		if t.user == "" || g.devices.known(found, r.Site, t.user) == nil {
+		if t.user == "" || g.devices.known(found, placeOf(r), t.user) == nil {
 			return false
 		}
 	}

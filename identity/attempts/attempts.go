@@ -50,6 +50,10 @@ type Try struct {
 	// Place is the log-in that a try of kind Backend is made at, such as its
 	// site; two of them share no counts. Empty for Merlon's own.
 	Place string
+	// Host is the one of the Place that it is made at. Hosts may have users of
+	// their own: a right try at one gives back what failed there, and nothing
+	// that failed at another.
+	Host string
 	// Pass names what the client has done to be let in where others wait, such
 	// as a proof of work, for a try of kind Backend. Such tries are counted in
 	// buckets of their own, and few of them with one Pass.
@@ -276,7 +280,11 @@ func (t *Throttle) strangerBuckets(try Try, strained bool) []Bucket {
 	add("address", c.Address, 0, client)
 	add("subnet", c.Subnet, 0, subnet)
 	if try.Account != "" {
-		add("pair", pair, 0, try.Account, client)
+		if try.Host == "" {
+			add("pair", pair, 0, try.Account, client)
+		} else {
+			add("pair", pair, 0, try.Account, client, try.Host)
+		}
 		add("account", account, most, try.Account)
 	}
 	if (try.Kind == Password || try.Kind == Backend) && try.Password != "" && try.Account != "" {
