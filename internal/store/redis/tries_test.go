@@ -133,11 +133,10 @@ func TestRefusedTriesLeaveNothing(t *testing.T) {
 			t.Fatalf("%d were let through, but the next is told %+v", in.Load(), r)
 		}
 		member.Member = attempts.Key{5}
-		want := uint32(2)
-		if in.Load() == 0 {
-			want = 1
-		}
-		if r := reserve(t, stores[0], now, member); r.Wait != 0 || r.Counts[0] != want {
+		// The first member is counted once if one was let through. If none was, it
+		// may be, since others went on because it had been counted.
+		least := min(uint32(in.Load()), 1) + 1
+		if r := reserve(t, stores[0], now, member); r.Wait != 0 || r.Counts[0] < least || r.Counts[0] > 2 {
 			t.Fatalf("%d were let through, but the next member is told %+v", in.Load(), r)
 		}
 		member.Member = attempts.Key{4}
