@@ -125,7 +125,7 @@ func (k *Ticket) Right() bool {
 		now, tag := t.now(), t.passwordTag(try.Password)
 		try.Pass = ""
 		b := []Bucket{{
-			Key: t.tryKey(try, "right", try.Account), Member: t.tryKey(try, "right password", tag, try.Account), name: "right", Schedule: rights,
+			Key: t.tryKey(try, "right", try.Account, try.Host), Member: t.tryKey(try, "right password", tag, try.Account, try.Host), name: "right", Schedule: rights,
 		}}
 		if r, err := k.store.Reserve(context.Background(), b, now); err == nil && r.Wait > 0 {
 			t.tell(Notice{Kind: AnswersMisread, Time: now, Account: try.Account, Client: try.Client, Count: int(r.Counts[0])}, "")
