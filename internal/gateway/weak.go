@@ -7,6 +7,7 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/internal/config"
+	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/upstream"
 )
 
@@ -22,15 +23,18 @@ func (b *builder) weak() {
 	}
 	f := b.file
 	weakGuards(say, "", f.Guards)
+	b.weakLimits(say, "", f.Guards)
 	for _, s := range f.Sites {
 		name := strings.Join(s.Host, ", ")
 		weakGuards(say, name, s.Guards)
+		b.weakLimits(say, name, s.Guards)
 		weakUpstream(say, name, s.Upstream)
 		if b.g.people != nil && s.Origin == "" && len(s.Host) > 0 && strings.HasPrefix(s.Host[0], "*") {
 			say(name, "origin: is not set, so links in letters lead to "+b.g.people.origin(s.Host[0])+", and passkeys are good there only")
 		}
 		for _, r := range s.Routes {
 			weakGuards(say, name+r.Path, r.Guards)
+			b.weakLimits(say, name+r.Path, r.Guards)
 			weakUpstream(say, name+r.Path, r.Upstream)
 		}
 	}
@@ -66,6 +70,25 @@ func weakGuards(say func(place, text string), place string, c config.Guards) {
 	}
 	if c.WAF != nil && c.WAF.Engine == "coraza" {
 		say(place, "waf.engine: coraza runs all rules here, at a hundred times the native engine's cost: anybody can buy CPU time with requests")
+	}
+}
+
+// weakLimits tells of limits by what nobody can prove.
+func (b *builder) weakLimits(say func(place, text string), place string, c config.Guards) {
+	if b.g.people != nil || c.Limit == nil {
+		return
+	}
+	all := []limit.By{c.Limit.By}
+	for _, l := range c.Limit.Limits {
+		all = append(all, l.By)
+	}
+	for _, by := range all {
+		for _, word := range by {
+			switch word {
+			case "user", "role", "session", "key", "tenant":
+				say(place, "limit: by "+word+" counts by client, since nobody can sign in without identity")
+			}
+		}
 	}
 }
 
