@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -318,4 +319,18 @@ func FuzzSize(f *testing.F) {
 			t.Errorf("%q is written %q and read back as %d, %v", text, s, int64(again), err)
 		}
 	})
+}
+
+func TestSubscriber(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "64:ff9b::c000:201": "192.0.2.1",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "fe80::1%eth0": "fe80::",
+	} {
+		if got := merlon.Subscriber(netip.MustParseAddr(in)); got != netip.MustParseAddr(want) {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+	if merlon.Subscriber(netip.Addr{}).IsValid() {
+		t.Error("no address became one")
+	}
 }

@@ -82,6 +82,23 @@ func NewRequest(hr *http.Request) *Request {
 	return r
 }
 
+// Subscriber returns what one subscriber can be told by: an IPv4 address, the
+// first 64 bits of an IPv6 address, since every home has that many of them. An
+// IPv4 address that a translator has put into 64:ff9b::/96 (RFC 6052) is
+// itself again, or the whole of IPv4 would be one subscriber.
+func Subscriber(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if !a.Is6() {
+		return a
+	}
+	b := a.As16()
+	if [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b} {
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	clear(b[8:])
+	return netip.AddrFrom16(b)
+}
+
 // NewID returns a new request id: 130 random bits in upper-case letters and digits.
 func NewID() string { return rand.Text() }
 

@@ -125,7 +125,7 @@ func (c *Crawlers) Sent(r *merlon.Request) bool {
 
 // confirm reports whether an address is one of the vendor's crawlers.
 func (c *Crawlers) confirm(ctx context.Context, v *vendor, a netip.Addr, now time.Time) bool {
-	key := crawler{v.name, clientOf(a)}
+	key := crawler{v.name, merlon.Subscriber(a)}
 	c.mu.Lock()
 	if c.yes.has(key, now) {
 		c.mu.Unlock()

@@ -51,12 +51,12 @@ func Pass(k secrets.Key, site string, client netip.Addr, bits int, when time.Tim
 	c := newToken(bits, 10*time.Second, when)
 	c.id = [idSize]byte{1, 2, 3} // the same in every process of a fuzz test
 	c.kind = kindWorked
-	return newSealer(k, passPurpose).seal(c, site, clientOf(client))
+	return newSealer(k, passPurpose).seal(c, site, merlon.Subscriber(client))
 }
 
 // OpensAs reports whether a text is what was sealed for a site and client.
 func OpensAs(k secrets.Key, text, site string, client netip.Addr) bool {
-	_, ok := newSealer(k, passPurpose).open(text, site, clientOf(client))
+	_, ok := newSealer(k, passPurpose).open(text, site, merlon.Subscriber(client))
 	return ok
 }
 

@@ -138,7 +138,7 @@ func (p *Pages) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	q := hr.URL.Query()
-	v := &visit{Request: r, w: w, p: p, client: clientOf(r.Client), ask: demandOf(q), to: account.SafeReturn(q.Get("to"))}
+	v := &visit{Request: r, w: w, p: p, client: merlon.Subscriber(r.Client), ask: demandOf(q), to: account.SafeReturn(q.Get("to"))}
 	v.text = p.texts.choose(hr.Header.Get("Accept-Language"))
 	reads := hr.Method == http.MethodGet || hr.Method == http.MethodHead
 	switch {

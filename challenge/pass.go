@@ -176,7 +176,7 @@ func (g *Guard) pass(r *merlon.Request) (claim, string) {
 	case found > 1:
 		return claim{}, twoPasses
 	}
-	c, ok := g.passes.open(text, r.Site, clientOf(r.Client))
+	c, ok := g.passes.open(text, r.Site, merlon.Subscriber(r.Client))
 	if !ok {
 		return claim{}, foreignPass
 	}
@@ -227,20 +227,4 @@ func passCookie(text string) *http.Cookie {
 		Name: Cookie, Value: text, Path: "/", MaxAge: int(maxPass / time.Second),
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteNoneMode,
 	}
-}
-
-// clientOf returns what one subscriber can be told by: an IPv4 address, the
-// first 64 bits of an IPv6 address. An IPv4 address that a translator has put
-// into 64:ff9b::/96 (RFC 6052) is itself again.
-func clientOf(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if !a.Is6() {
-		return a
-	}
-	b := a.As16()
-	if [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b} {
-		return netip.AddrFrom4([4]byte(b[12:]))
-	}
-	clear(b[8:])
-	return netip.AddrFrom16(b)
 }

@@ -61,7 +61,7 @@ func (g *Guard) Middleware(next http.Handler) http.Handler {
 // Check counts r, whatever becomes of it later: errors and refusals of other
 // guards are not free.
 func (g *Guard) Check(r *merlon.Request) merlon.Decision {
-	c := caller{r: r, client: clientOf(r.Client), geo: g.geo}
+	c := caller{r: r, client: merlon.Subscriber(r.Client), geo: g.geo}
 	if g.front.reads { // which may take long, and counts as being under way
 		if busy := g.enter(&c, admission{}); busy != nil {
 			c.unread = true
@@ -107,7 +107,7 @@ func (g *Guard) enter(c *caller, in admission) *merlon.Decision {
 
 // Done gives r's place back, and counts the bytes.
 func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
-	g.settle(r, g.busy.leave(r, clientOf(r.Client)), o)
+	g.settle(r, g.busy.leave(r, merlon.Subscriber(r.Client)), o)
 }
 
 // known is the guard behind identity.
@@ -119,7 +119,7 @@ func (k known) Name() string { return k.g.Name() }
 // Check counts r by who is asking.
 func (k known) Check(r *merlon.Request) merlon.Decision {
 	g := k.g
-	c := caller{r: r, client: clientOf(r.Client), geo: g.geo}
+	c := caller{r: r, client: merlon.Subscriber(r.Client), geo: g.geo}
 	in, refused := g.admit(&g.known, &c)
 	if refused != nil {
 		return *refused
@@ -137,7 +137,7 @@ func (k known) Check(r *merlon.Request) merlon.Decision {
 
 // Done counts the bytes, and gives back places that replicas share.
 func (k known) Done(r *merlon.Request, o merlon.Outcome) {
-	k.g.settle(r, k.g.busy.kept(r, clientOf(r.Client)), o)
+	k.g.settle(r, k.g.busy.kept(r, merlon.Subscriber(r.Client)), o)
 }
 
 // clientBusy refuses a client's own excess, so it is 429.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/merlon-dev/merlon"
 )
 
 // A shaper slows bodies down to what a client, and the route, may have.
@@ -78,7 +80,7 @@ func (s *shaper) join(addr netip.Addr) *bucket {
 	if s.bps.Client == 0 {
 		return &bucket{shared: true}
 	}
-	addr = clientOf(addr)
+	addr = merlon.Subscriber(addr)
 	b := &s.shards[spread(addr)]
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,7 +14,6 @@ package throttle
 import (
 	"io"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -222,7 +221,7 @@ func (g *Guard) share(r *merlon.Request) share {
 	for _, by := range g.fair {
 		switch id := r.Identity; {
 		case by == "client":
-			return share{kind: 'c', addr: clientOf(r.Client)}
+			return share{kind: 'c', addr: merlon.Subscriber(r.Client)}
 		case id == nil:
 		case by == "tenant" && id.Tenant != "":
 			return share{kind: 't', name: id.Tenant}
@@ -230,23 +229,7 @@ func (g *Guard) share(r *merlon.Request) share {
 			return share{kind: 'u', name: id.Subject}
 		}
 	}
-	return share{kind: 'c', addr: clientOf(r.Client)}
-}
-
-// clientOf returns what one subscriber can be told by: an IPv4 address, the
-// first 64 bits of an IPv6 address. An IPv4 address that a translator has put
-// into 64:ff9b::/96 (RFC 6052) is itself again.
-func clientOf(a netip.Addr) netip.Addr {
-	a = a.Unmap().WithZone("")
-	if !a.Is6() {
-		return a
-	}
-	b := a.As16()
-	if [12]byte(b[:12]) == [12]byte{0, 0x64, 0xff, 0x9b} {
-		return netip.AddrFrom4([4]byte(b[12:]))
-	}
-	clear(b[8:])
-	return netip.AddrFrom16(b)
+	return share{kind: 'c', addr: merlon.Subscriber(r.Client)}
 }
 
 func (g *Guard) refuse(r *merlon.Request, how entry, again time.Duration) merlon.Decision {
