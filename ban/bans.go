@@ -67,6 +67,9 @@ const (
 	// share is how much more time passes between two readings of all bans than
 	// one takes, so that a flood of bans does not make reading them a flood.
 	share = 10
+	// mostRest is how much at most: a store that stood still for a moment is
+	// heard again soon.
+	mostRest = 5 * time.Second
 	// spare is how many are dropped at once more than need be, since finding
 	// out which costs as much for one as for many.
 	spare = Most / 100
@@ -323,15 +326,18 @@ func (b *Bans) Run(ctx context.Context) {
 		case <-write.C:
 			begin := time.Now()
 			_ = b.write(ctx) // tried again, and told, by the next Sync
-			rested = time.Now().Add(share * time.Since(begin))
+			rested = time.Now().Add(rest(begin))
 		case <-poll.C:
 			begin := time.Now()
 			_ = b.Sync(ctx) // has been told
 			b.reread()
-			poll.Reset(max(pollEvery, share*time.Since(begin)))
+			poll.Reset(max(pollEvery, rest(begin)))
 		}
 	}
 }
+
+// rest is how long the store is left alone after what began then.
+func rest(began time.Time) time.Duration { return min(share*time.Since(began), mostRest) }
 
 // Sync writes what is new to the store and reads what others wrote. If that
 // fails, what is known holds on.
