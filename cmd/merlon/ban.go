@@ -12,10 +12,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/redis/rueidis"
 	"github.com/spf13/cobra"
 
 	"github.com/merlon-dev/merlon/ban"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 )
 
@@ -29,7 +31,7 @@ func banCommand() *cobra.Command {
 		Args: cobra.ArbitraryArgs, RunE: group,
 	}
 	o.add(cmd)
-	cmd.AddCommand(banListCommand(&o), banAddCommand(&o), banLiftCommand(&o))
+	cmd.AddCommand(banListCommand(&o), banAddCommand(&o), banLiftCommand(&o), banForgiveCommand(&o))
 	return cmd
 }
 
@@ -45,6 +47,11 @@ func (o *office) withBans(ctx context.Context, do func(ban.Store) error) error {
 	if o.config.Redis == "" {
 		return do(o.db.Bans())
 	}
+	return o.withRedis(func(c rueidis.Client) error { return do(redis.NewBans(c)) })
+}
+
+// withRedis runs do with the Redis that the configuration names.
+func (o *office) withRedis(do func(rueidis.Client) error) error {
 	url, err := o.config.Redis.Resolve()
 	if err != nil {
 		return fmt.Errorf("redis: %w", err)
@@ -54,7 +61,7 @@ func (o *office) withBans(ctx context.Context, do func(ban.Store) error) error {
 		return fmt.Errorf("redis: %w", err)
 	}
 	defer client.Close()
-	return do(redis.NewBans(client))
+	return do(client)
 }
 
 // lookAtBans runs do with the bans that there are, and makes nothing: without
@@ -342,4 +349,50 @@ func shownKey(key string, who account.Account) string {
 		return "user " + who.Name
 	}
 	return key
+}
+
+func banForgiveCommand(o *office) *cobra.Command {
+	var site string
+	cmd := &cobra.Command{
+		Use:   "forgive NAME --site HOST",
+		Short: "Forget a user's failed tries at a log-in that a backend owns",
+		Long: `Forget a user's failed tries at a log-in that a backend owns (backend_login), so that
+they get in from a browser that is not known yet. Tries that are counted in Redis
+are forgotten at once; without Redis they are in the memory of the running
+Merlon, and restarting it forgets them.`,
+		Example: `  merlon ban forgive ann@example.com --site shop.example.com`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return fmt.Errorf("name one user, as at the log-in: %s ann@example.com --site shop.example.com", cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.change(cmd, func(ctx context.Context) error {
+				name, err := o.siteNamed(site)
+				if err != nil {
+					return err
+				}
+				if name == "" {
+					return errors.New("--site must be given: the host of the site with the log-in")
+				}
+				if o.config.Redis == "" {
+					return errors.New("failed tries are in the memory of the running Merlon, since there is no redis; restarting it forgets them")
+				}
+				err = o.withRedis(func(c rueidis.Client) error {
+					return gateway.Forgive(ctx, o.config, redis.NewTries(c), name, args[0])
+				})
+				if errors.Is(err, gateway.ErrNoLogin) {
+					return fmt.Errorf("%s %w", name, err)
+				}
+				if err != nil {
+					return err
+				}
+				printf(cmd.OutOrStdout(), "What %s has failed at the log-in of %s is forgotten.\n", args[0], name)
+				return o.record("tries_forgiven", "failed tries were forgotten", account.Account{}, map[string]string{"user": args[0], "site": name})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&site, "site", "", "the `host` of the site with the log-in")
+	return cmd
 }
