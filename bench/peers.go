@@ -110,7 +110,6 @@ func (b *bench) candidates() []candidate {
 // unlimited lets one client load Merlon and attack it for as long as it likes,
 // with every guard asked.
 const unlimited = `limit: {rate: 1000000/s, burst: 4000}
-challenge: {over: {rate: 10000000/s, errors: off}}
 ban: {allow: [127.0.0.0/8]}
 `
 

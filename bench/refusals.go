@@ -88,7 +88,6 @@ func bannedClient(client int) string { return fmt.Sprintf("198.51.100.%d", sourc
 // refusingConfig is Merlon's, with routes at which requests are refused.
 const refusingConfig = `trusted_proxies: [127.0.0.0/8]
 limit: {rate: 1000000/s, burst: 1000000}
-challenge: {over: {rate: 10000000/s, errors: off}}
 ban: {strikes: 100000, errors: 100000, first: 24h, allow: [203.0.113.0/24, 192.0.2.0/24]}
 telemetry: {pprof: %t}
 sites:

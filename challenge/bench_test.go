@@ -27,7 +27,7 @@ func BenchmarkCheck(b *testing.B) {
 		{"forged", "GET /shop?item=1" + page + cookie[:len(cookie)-1] + "_", challenge.Always, challenge.WorkRequired},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			g := guard(b, challenge.Config{When: c.when})
+			g := guard(b, challenge.Config{When: c.when, Over: challenge.Over{Rate: challenge.Rate{Count: 2000, Per: time.Second}}})
 			r := merlontest.Request(b, c.wire)
 			r.Site = site
 			if d := g.Check(r); d.Reason != c.want {

@@ -16,12 +16,12 @@ import (
 	"github.com/merlon-dev/merlon/secrets"
 )
 
-// Config configures a [Guard]. The zero Config asks for nothing until the site
-// is flooded.
+// Config configures a [Guard]. The zero Config asks for nothing: what a site
+// bears, only its operator knows, and programs cannot do the work.
 type Config struct {
 	// When is when browsers have to prove themselves: always, load (while what
 	// over says is exceeded) or never.
-	// Default: load. Example:
+	// Default: load if over is set, otherwise never. Example:
 	//
 	//	when: always
 	When When `yaml:"when,omitempty"`
@@ -70,13 +70,14 @@ type Config struct {
 type Over struct {
 	// Rate is how many requests all clients of the site together may send: a
 	// number and s or min; at most 10000000/s. "off" does not look at it.
-	// Default: 2000/s. Example:
+	// Default: off. Example:
 	//
 	//	rate: 500/s
 	Rate Rate `yaml:"rate,omitempty"`
 	// Errors is which share of the backends' answers may be errors (5xx, or no
 	// answer in time), where at least 50 came in 5 seconds. From 1% to 99%;
-	// "off" does not look at it. Default: 30%. Example:
+	// At most 5 of one client count. "off" does not look at it. Default: off.
+	// Example:
 	//
 	//	errors: 20%
 	Errors Share `yaml:"errors,omitempty"`
@@ -178,11 +179,8 @@ func New(c Config, env Env) (*Guard, error) {
 	if rule := c.When.broken(); rule != "" {
 		bad("when", string(c.When), rule)
 	}
-	if c.When == "" {
-		c.When = OnLoad
-	}
 	calm := within(&errs, "calm", c.Calm, defaultCalm, minCalm, maxCalm, "10s to 24h")
-	g := &Guard{when: c.When, load: env.Load, tries: env.Tries, ask: demand{
+	g := &Guard{load: env.Load, tries: env.Tries, ask: demand{
 		bits: c.Bits,
 		wait: within(&errs, "wait", c.Wait, defaultWait, minWait, maxWait, "5s to 2m"),
 		pass: within(&errs, "pass", c.Pass, defaultPass, minPass, maxPass, "1m to 168h"),
@@ -194,8 +192,14 @@ func New(c Config, env Env) (*Guard, error) {
 	}
 	over, oerrs := c.Over.withDefaults()
 	errs = append(errs, oerrs...)
-	if c.When == OnLoad && over.Rate.Off && over.Errors.Off {
-		bad("over", "", "must not have both rate and errors off; set when to never")
+	nothing := over.Rate.Off && over.Errors.Off
+	switch {
+	case c.When == "" && nothing:
+		c.When = Never
+	case c.When == "":
+		c.When = OnLoad
+	case c.When == OnLoad && nothing:
+		bad("over", "", "must have a rate or errors beyond which when: load asks for work, such as {rate: 500/s}")
 	}
 	allow, aerrs := newRules(c.Allow, env.Crawlers)
 	errs = append(errs, aerrs...)
@@ -205,6 +209,7 @@ func New(c Config, env Env) (*Guard, error) {
 	g.allow = allow
 	g.budget = env.Load.budgetFor(over, calm)
 	g.passes = newSealer(env.Key, passPurpose)
+	g.when = c.When
 	g.page = pagePath(g.ask)
 	g.status = http.StatusForbidden
 	if c.When == OnLoad {
@@ -229,7 +234,7 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 }
 
 // Done counts how the backend has answered.
-func (g *Guard) Done(_ *merlon.Request, o merlon.Outcome) { g.load.answer(o) }
+func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) { g.load.answer(r.Client, o) }
 
 // judge decides about r; first, unless nil, reports whether it brings a proof of
 // identity, which is then to be looked at first.

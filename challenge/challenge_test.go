@@ -251,8 +251,11 @@ func TestMistakes(t *testing.T) {
 		t.Error("a good address is told as a mistake")
 	}
 	env := challenge.Env{Key: key(t), Load: challenge.NewLoad(), Crawlers: challenge.NewCrawlers(nobody{})}
-	if _, err := challenge.New(challenge.Config{Over: off}, env); err == nil || !strings.Contains(err.Error(), "set when to never") {
+	if _, err := challenge.New(challenge.Config{When: challenge.OnLoad, Over: off}, env); err == nil || !strings.Contains(err.Error(), "such as {rate: 500/s}") {
 		t.Errorf("what is never on: %v", err)
+	}
+	if _, err := challenge.New(challenge.Config{Over: off}, env); err != nil {
+		t.Errorf("nothing is asked for: %v", err)
 	}
 	if _, err := challenge.New(challenge.Config{When: challenge.Always, Over: off}, env); err != nil {
 		t.Errorf("always without a budget: %v", err)

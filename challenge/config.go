@@ -151,10 +151,10 @@ func (o Over) withDefaults() (Over, []error) {
 		errs = append(errs, merlon.BadSetting("over.errors", e.String(), shareForm))
 	}
 	if o.Rate == (Rate{}) {
-		o.Rate = Rate{Count: 2000, Per: time.Second}
+		o.Rate = Rate{Off: true}
 	}
 	if o.Errors == (Share{}) {
-		o.Errors = Share{Percent: 30}
+		o.Errors = Share{Off: true}
 	}
 	return o, errs
 }

@@ -2,6 +2,8 @@ package challenge
 
 import (
 	"fmt"
+	"hash/maphash"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +16,7 @@ const (
 	window     = 5 * time.Second
 	onAfter    = 2   // windows in a row
 	offBelow   = 0.7 // of what over says
+	failsOfOne = 5   // that count of one client in a window
 	fewAnswers = 50  // in a window; fewer say nothing about errors
 )
 
@@ -24,6 +27,8 @@ type Load struct {
 	asked  atomic.Int64 // requests
 	served atomic.Int64 // requests that the backend was asked
 	failed atomic.Int64 // those of them that it failed
+	seed   maphash.Seed
+	fails  [1024]atomic.Uint32 // failures in this window, by clients that may share
 
 	mu sync.Mutex
 	// budgets are those of guards that live: one that no configuration has any
@@ -46,7 +51,9 @@ type budget struct {
 }
 
 // NewLoad returns a Load for one site.
-func NewLoad() *Load { return &Load{budgets: map[budgetKey]weak.Pointer[budget]{}} }
+func NewLoad() *Load {
+	return &Load{seed: maphash.MakeSeed(), budgets: map[budgetKey]weak.Pointer[budget]{}}
+}
 
 // budgetFor returns the state of a budget: the same one after a reload that
 // has not changed it.
@@ -70,14 +77,22 @@ func (l *Load) ask(now time.Time) {
 	l.asked.Add(1)
 }
 
-// answer counts how the backend served a request.
-func (l *Load) answer(o merlon.Outcome) {
-	if o.Upstream {
-		l.served.Add(1)
-		if o.Status >= 500 {
-			l.failed.Add(1)
-		}
+// answer counts how the backend served a request. What a guard ended, such as
+// one whose client had given it too little time, is no failure of the backend,
+// and of one client only so many are, or it could have everybody challenged by
+// asking for what fails.
+func (l *Load) answer(client netip.Addr, o merlon.Outcome) {
+	if !o.Upstream || o.Guard != "" && o.Guard != "upstream" {
+		return
 	}
+	if o.Status >= 500 {
+		at := maphash.Comparable(l.seed, merlon.Subscriber(client)) % uint64(len(l.fails))
+		if l.fails[at].Add(1) > failsOfOne {
+			return
+		}
+		l.failed.Add(1)
+	}
+	l.served.Add(1)
 }
 
 // roll begins window n.
@@ -90,6 +105,9 @@ func (l *Load) roll(n int64) {
 	}
 	l.window.Store(n)
 	asked, served, failed := l.asked.Swap(0), l.served.Swap(0), l.failed.Swap(0)
+	for i := range l.fails {
+		l.fails[i].Store(0)
+	}
 	if last == 0 {
 		return // the first window was not counted from its beginning
 	}

@@ -2,6 +2,7 @@ package challenge_test
 
 import (
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ type flooded struct {
 	g   *challenge.Guard
 	now time.Time
 	req *merlon.Request
+	one bool // a single client sends everything
 }
 
 func newFlooded(t *testing.T, c challenge.Config, l *challenge.Load) *flooded {
@@ -30,7 +32,11 @@ func newFlooded(t *testing.T, c challenge.Config, l *challenge.Load) *flooded {
 // window sends requests for five seconds, evenly, some of which the backend fails.
 func (f *flooded) window(requests, failed int) {
 	for i := range requests {
-		r := &merlon.Request{Request: f.req.Request, Client: f.req.Client, Site: site, Path: "/", Received: f.now.Add(challenge.Window * time.Duration(i) / time.Duration(requests))}
+		client := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+		if f.one {
+			client = f.req.Client
+		}
+		r := &merlon.Request{Request: f.req.Request, Client: client, Site: site, Path: "/", Received: f.now.Add(challenge.Window * time.Duration(i) / time.Duration(requests))}
 		o := merlon.Outcome{Status: http.StatusOK, Upstream: true}
 		if i < failed {
 			o.Status = http.StatusGatewayTimeout
@@ -132,20 +138,44 @@ func TestErrorsOnAndOff(t *testing.T) {
 }
 
 func TestOff(t *testing.T) {
-	f := newFlooded(t, challenge.Config{Over: challenge.Over{Rate: challenge.Rate{Off: true}}}, challenge.NewLoad())
+	f := newFlooded(t, challenge.Config{Over: challenge.Over{Rate: challenge.Rate{Off: true}, Errors: challenge.Share{Percent: 99}}}, challenge.NewLoad())
 	for range 4 {
 		f.window(20000, 0)
 	}
 	f.on(false, "the rate is not looked at")
 	f = newFlooded(t, challenge.Config{}, challenge.NewLoad())
 	for range 4 {
-		f.window(9000, 0)
+		f.window(20000, 15000)
 	}
-	f.on(false, "below the default")
-	for range 2 {
-		f.window(11000, 0)
+	f.on(false, "nobody has said what the site bears")
+}
+
+// One client that asks for what fails has nobody challenged; a backend that
+// fails many does.
+func TestErrorsOfOneClient(t *testing.T) {
+	c := challenge.Config{Over: challenge.Over{Errors: challenge.Share{Percent: 20}}}
+	f := newFlooded(t, c, challenge.NewLoad())
+	f.one = true
+	for range 4 {
+		f.window(200, 100)
 	}
-	f.on(true, "above the default")
+	f.on(false, "one client")
+	f.one = false
+	for range 3 {
+		f.window(200, 100)
+	}
+	f.on(true, "many clients")
+	// What a guard ended is not the backend's failure.
+	late := newFlooded(t, c, challenge.NewLoad())
+	for range 4 {
+		for i := range 200 {
+			r := &merlon.Request{Request: late.req.Request, Client: netip.AddrFrom4([4]byte{198, 18, 1, byte(i)}), Site: site, Path: "/", Received: late.now}
+			late.g.Check(r)
+			late.g.Done(r, merlon.Outcome{Status: http.StatusGatewayTimeout, Upstream: true, Guard: "throttle"})
+		}
+		late.now = late.now.Add(challenge.Window)
+	}
+	late.on(false, "deadlines of clients")
 }
 
 // A reload keeps what is known of a flood; another budget begins anew.
@@ -187,7 +217,11 @@ func TestLoadFromManySides(t *testing.T) {
 	for n := range 4 {
 		wg.Go(func() {
 			for i := range 2000 {
-				r := &merlon.Request{Request: f.req.Request, Client: f.req.Client, Site: site, Path: "/", Received: f.now.Add(time.Duration(i) * 10 * time.Millisecond)}
+				client := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+				if f.one {
+					client = f.req.Client
+				}
+				r := &merlon.Request{Request: f.req.Request, Client: client, Site: site, Path: "/", Received: f.now.Add(time.Duration(i) * 10 * time.Millisecond)}
 				f.g.Check(r)
 				f.g.Done(r, merlon.Outcome{Status: 200 + 300*(n%2), Upstream: true})
 			}
