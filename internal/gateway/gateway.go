@@ -146,9 +146,15 @@ type shared[C, G any] struct {
 	guard  G
 }
 
+// fail notes what is wrong at a setting. Some guards are built for Merlon's own
+// pages too, and would tell it again.
 func (b *builder) fail(setting string, err error) {
-	if err != nil {
-		b.errs = append(b.errs, merlon.Within(setting, err))
+	if err == nil {
+		return
+	}
+	err = merlon.Within(setting, err)
+	if !slices.ContainsFunc(b.errs, func(known error) bool { return known != nil && known.Error() == err.Error() }) {
+		b.errs = append(b.errs, err)
 	}
 }
 
