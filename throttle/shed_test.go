@@ -110,8 +110,9 @@ func TestHealthyBackendIsNeverShed(t *testing.T) {
 		if _, shed, _, most := b.load(g, 2*time.Millisecond, 10*time.Second); shed != 0 || most < 300 {
 			t.Errorf("%d shed, %d at once", shed, most)
 		}
-		b.status = 500 // the application's own failures, which clients can cause
-		if _, shed, _, _ := b.load(g, 2*time.Millisecond, 10*time.Second); shed != 0 {
+		// The application's own failures, which clients can cause.
+		failing := &backend{base: 700 * time.Millisecond, status: 500}
+		if _, shed, _, _ := failing.load(g, 2*time.Millisecond, 10*time.Second); shed != 0 {
 			t.Errorf("%d shed by 500", shed)
 		}
 		time.Sleep(time.Hour)
