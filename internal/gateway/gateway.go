@@ -330,6 +330,8 @@ func (b *builder) guards(setting string, r *route, c config.Guards) []merlon.Gua
 	if p := b.g.people; p != nil && p.guard != nil {
 		l.add(p.guard)
 		l.addKnown(t.ban, t.limit, t.challenge)
+	} else {
+		l.addKnown(t.limit) // where nobody signs in it counts by client
 	}
 	l.addEach(t.stuffing)
 	if t.stuffing != nil && len(c.BackendLogin.Failed.Body) > 0 {

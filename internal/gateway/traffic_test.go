@@ -290,3 +290,19 @@ func TestBansOutliveAReload(t *testing.T) {
 		t.Errorf("after a reload: %d", got)
 	}
 }
+
+// A limit by who is asking holds also where nobody can sign in: by client.
+func TestLimitByUserWithoutPeople(t *testing.T) {
+	g := open(t, read(t, shop+"    limit: {rate: 3/h, by: user}\n", newBackend(t, "app")))
+	passed := map[string]int{}
+	for range 5 {
+		for _, from := range []string{"198.51.100.1", "198.51.100.2"} {
+			if g.send("GET", "/", "", "X-From: "+from).StatusCode == 200 {
+				passed[from]++
+			}
+		}
+	}
+	if passed["198.51.100.1"] != 3 || passed["198.51.100.2"] != 3 {
+		t.Errorf("let through: %v, want 3 of each", passed)
+	}
+}
