@@ -179,5 +179,5 @@ func TestOnePasswordOverManyAccounts(t *testing.T) {
 // alarms are the events by which somebody is told.
 func (p *place) alarms(kind string) []ledger.Event {
 	p.t.Helper()
-	return p.events(1, func(e ledger.Event) bool { return e.Kind == ledger.Alarm && e.Guard == "identity" && e.Message == kind })
+	return p.Events(p.t, 1, func(e ledger.Event) bool { return e.Kind == ledger.Alarm && e.Guard == "identity" && e.Message == kind })
 }

@@ -68,7 +68,7 @@ func TestBasicByAccounts(t *testing.T) {
 			t.Errorf("%s: %d, want %d", name, got.Status, c.status)
 		}
 		if c.reason != "" {
-			if e := p.events(1, reason(c.reason)); e[0].Kind != ledger.Login || e[0].Attrs["by"] != "basic" || strings.Contains(fmt.Sprintf("%+v", e), bobsPassword) {
+			if e := p.Events(t, 1, harness.Reason(c.reason)); e[0].Kind != ledger.Login || e[0].Attrs["by"] != "basic" || strings.Contains(fmt.Sprintf("%+v", e), bobsPassword) {
 				t.Errorf("%s: %+v", name, e)
 			}
 		}

@@ -142,7 +142,7 @@ func disabledEverywhere(t *testing.T, all []*place) {
 	all[2].run("user", "enable", "bob")
 	at(all[0], bob).Get("/").SentTo("/.merlon/login") // the old session stays ended
 	all[0].in("bob", bobsPassword).Get("/").Want(200, "backend BOB-ID")
-	if e := all[1].events(1, func(e ledger.Event) bool { return e.Kind == ledger.Admin && e.Name == "user_updated" }); e[0].Attrs["account"] != "bob" {
+	if e := all[1].Events(t, 1, func(e ledger.Event) bool { return e.Kind == ledger.Admin && e.Name == "user_updated" }); e[0].Attrs["account"] != "bob" {
 		t.Errorf("%+v", e)
 	}
 }
@@ -163,7 +163,7 @@ func codeOnce(t *testing.T, all []*place) {
 			t.Errorf("round %d: %d of %d got in with one code", round, n, len(got))
 		}
 	}
-	if e := all[0].events(0, reason("used-code")); len(e)+len(all[1].events(0, reason("used-code")))+len(all[2].events(0, reason("used-code"))) == 0 {
+	if e := all[0].Events(t, 0, harness.Reason("used-code")); len(e)+len(all[1].Events(t, 0, harness.Reason("used-code")))+len(all[2].Events(t, 0, harness.Reason("used-code"))) == 0 {
 		t.Error("that a code was used twice is not recorded")
 	}
 }

@@ -71,7 +71,7 @@ func TestLogInFromListedAddressesOnly(t *testing.T) {
 	}
 	who.Program("GET", "/", "Authorization", basic("ann", annsPassword), "X-Forwarded-For", "10.8.3.4").Want(200)
 	for why, client := range map[string]string{"login-not-allowed-here": "203.0.113.50", "wrong-password": "203.0.113.51"} {
-		list := p.events(2, func(e ledger.Event) bool {
+		list := p.Events(t, 2, func(e ledger.Event) bool {
 			return e.Kind == ledger.Login && string(e.Reason) == why && e.Client == client
 		})
 		var by []string
@@ -125,7 +125,7 @@ func TestAdministratorsBesideTheRunningServer(t *testing.T) {
 	p := open(t, "off: [waf]\nidentity:\n"+cheap+requireLogin)
 	recorded := func(name, user string, more ...string) {
 		t.Helper()
-		e := p.events(1, func(e ledger.Event) bool {
+		e := p.Events(t, 1, func(e ledger.Event) bool {
 			return e.Kind == ledger.Admin && e.Name == name && (e.Attrs["account"] == user) && (len(more) == 0 || strings.Contains(e.Message, more[0]))
 		})
 		if e[0].Attrs["by"] == "" || e[0].Attrs["via"] != "command line" {

@@ -6,7 +6,6 @@ package people_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"net"
@@ -28,7 +27,6 @@ import (
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/password"
 	"github.com/merlon-dev/merlon/internal/store"
-	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/secrets"
 	"github.com/merlon-dev/merlon/test/harness"
 )
@@ -191,37 +189,6 @@ func (p *place) in(name, pass string) *harness.Person {
 	who := p.person()
 	who.SignIn("/.merlon/login", name, pass)
 	return who
-}
-
-// events returns what `merlon events` tells, once at least some match.
-func (p *place) events(some int, match func(ledger.Event) bool) (found []ledger.Event) {
-	p.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		found = nil
-		out, code := p.Run(p.t, "events", "-o", "json", "--limit", "0")
-		if code != 0 {
-			p.t.Fatalf("merlon events: exit code %d", code)
-		}
-		for line := range strings.Lines(out) {
-			var e ledger.Event
-			if err := json.Unmarshal([]byte(line), &e); err != nil {
-				p.t.Fatalf("%v: %s", err, line)
-			}
-			if match(e) {
-				found = append(found, e)
-			}
-		}
-		if len(found) >= some {
-			return found
-		}
-		if time.Now().After(end) {
-			p.t.Fatalf("%d of %d events", len(found), some)
-		}
-	}
-}
-
-func reason(r string) func(ledger.Event) bool {
-	return func(e ledger.Event) bool { return string(e.Reason) == r }
 }
 
 // seed makes accounts before the server starts.

@@ -102,7 +102,7 @@ func addressBanned(t *testing.T, h *house) {
 	if got := h.status("127.0.30.4", "/"); got != 200 {
 		t.Errorf("its neighbour: %d", got)
 	}
-	if e := h.events(1, reason("banned")); len(e) > 0 && (e[0].Kind != ledger.Refusal || e[0].Client != "127.0.30.3") {
+	if e := h.Events(t, 1, harness.Reason("banned")); len(e) > 0 && (e[0].Kind != ledger.Refusal || e[0].Client != "127.0.30.3") {
 		t.Errorf("%+v", e[0])
 	}
 	if out := h.run("ban", "list"); !strings.Contains(out, "127.0.30.3") || strings.Contains(out, "127.0.30.4") {
@@ -198,7 +198,7 @@ func byHand(t *testing.T, h *house) {
 	}
 	h.run("ban", "lift", "127.0.32.0/24")
 	eventually(t, "lifted by hand", func() bool { return h.status("127.0.32.77", "/") == 200 })
-	list := h.events(2, func(e ledger.Event) bool { return e.Kind == ledger.Admin && strings.Contains(e.Name, "ban") })
+	list := h.Events(t, 2, func(e ledger.Event) bool { return e.Kind == ledger.Admin && strings.Contains(e.Name, "ban") })
 	t.Logf("%d administrative events", len(list))
 }
 
@@ -229,7 +229,7 @@ func decoy(t *testing.T, h *house) {
 	a.get("/environment").want(t, "what is no decoy", 200)
 	a.get("/.env").want(t, "a decoy", 404)
 	eventually(t, "banned for a decoy", func() bool { return a.get("/").Status == 403 })
-	if e := h.events(1, reason("decoy-touched")); len(e) > 0 && (e[0].Guard != "decoy" || e[0].Status != 404) {
+	if e := h.Events(t, 1, harness.Reason("decoy-touched")); len(e) > 0 && (e[0].Guard != "decoy" || e[0].Status != 404) {
 		t.Errorf("%+v", e[0])
 	}
 	if got := h.status("127.0.30.81", "/"); got != 200 {

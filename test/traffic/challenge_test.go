@@ -60,7 +60,7 @@ func TestChallengeInABrowser(t *testing.T) {
 	b.At("/plain")
 	b.NoScript(false)
 	b.Shows("the page /plain")
-	if n := len(p.events(2, func(e ledger.Event) bool { return e.Kind == ledger.Challenge })); n > 4 {
+	if n := len(p.Events(t, 2, func(e ledger.Event) bool { return e.Kind == ledger.Challenge })); n > 4 {
 		t.Errorf("%d challenges for two pages", n)
 	}
 }
@@ -200,7 +200,7 @@ func TestChallengeUnderLoad(t *testing.T) {
 	if refused.Load() == 0 {
 		t.Error("nothing of the flood was refused")
 	}
-	p.events(1, func(e ledger.Event) bool { return e.Kind == ledger.Challenge && e.Reason == "work-required-under-load" })
+	p.Events(t, 1, func(e ledger.Event) bool { return e.Kind == ledger.Challenge && e.Reason == "work-required-under-load" })
 }
 
 // waitFor looks once in a while, so as to be no load itself.

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/merlon-dev/merlon/test/harness"
 )
 
 // Trap 65: many uploads that are all but complete, and kept so. What guards
@@ -80,7 +82,7 @@ func TestManyBodiesHeldBack(t *testing.T) {
 	eventually(t, "room again", func() bool {
 		return ask.send(t.Context(), "POST", "/", body, "Content-Type", "application/json").Status == 200
 	})
-	if e := p.events(1, reason("memory-full")); len(e) > 0 && e[0].Status != http.StatusServiceUnavailable {
+	if e := p.Events(t, 1, harness.Reason("memory-full")); len(e) > 0 && e[0].Status != http.StatusServiceUnavailable {
 		t.Errorf("%+v", e[0])
 	}
 }

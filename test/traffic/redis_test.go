@@ -111,7 +111,7 @@ func (f *fleet) lost(t *testing.T) (times []int) {
 	t.Helper()
 	for _, p := range f.all {
 		p.t = t
-		times = append(times, len(p.events(0, func(e ledger.Event) bool {
+		times = append(times, len(p.Events(t, 0, func(e ledger.Event) bool {
 			return e.Kind == ledger.Alarm && e.Reason == "shared-lost"
 		})))
 	}

@@ -83,7 +83,7 @@ func TestMonitoredTrafficPasses(t *testing.T) {
 		(<-working).want(t, "one of six at once", http.StatusOK)
 	}
 	for _, why := range []string{"rate-exceeded", "decoy-touched", "attack", "work-required", "class-full"} {
-		if list := p.events(1, told(why)); len(list) == 0 {
+		if list := p.Events(t, 1, told(why)); len(list) == 0 {
 			t.Errorf("%s is not told", why)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/ledger"
+	"github.com/merlon-dev/merlon/test/harness"
 )
 
 const ownLogin = `
@@ -174,7 +175,7 @@ func TestStuffing(t *testing.T) {
 			}
 			// What an attacker knows of the owner is the name, and a cookie of their own.
 			p.from("127.0.40.9").get("/").want(t, "other pages", 200)
-			alarms := p.events(0, func(e ledger.Event) bool { return e.Kind == ledger.Alarm })
+			alarms := p.Events(t, 0, func(e ledger.Event) bool { return e.Kind == ledger.Alarm })
 			for _, e := range alarms {
 				if strings.Contains(fmt.Sprintf("%+v", e), "guess ") || strings.Contains(fmt.Sprintf("%+v", e), "Summer2026!") {
 					t.Errorf("a password is in the event log: %+v", e)
@@ -205,7 +206,7 @@ func TestBackendLogin(t *testing.T) {
 	if got.Status == 200 || got.Status == 401 || s.tried("trap@example.com") != 0 {
 		t.Errorf("a canary: %d, and the backend saw %d tries", got.Status, s.tried("trap@example.com"))
 	}
-	p.events(1, reason("canary-tried"))
+	p.Events(t, 1, harness.Reason("canary-tried"))
 	// What cannot be read for certain does not reach the backend.
 	before := s.all()
 	for name, body := range map[string]string{

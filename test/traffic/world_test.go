@@ -8,7 +8,6 @@ package traffic_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -27,7 +26,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/test/harness"
 )
 
@@ -175,38 +173,6 @@ func (g answer) want(t testing.TB, what string, status int) answer {
 		t.Errorf("%s: %d %v, want %d\n%.500s", what, g.Status, g.Err, status, g.Body)
 	}
 	return g
-}
-
-// events returns what `merlon events` tells, once at least some match.
-func (p *place) events(some int, match func(ledger.Event) bool) (found []ledger.Event) {
-	p.t.Helper()
-	for end := time.Now().Add(soon); ; time.Sleep(100 * time.Millisecond) {
-		found = nil
-		out, code := p.Run(p.t, "events", "-o", "json", "--limit", "0")
-		if code != 0 {
-			p.t.Fatalf("merlon events: exit code %d", code)
-		}
-		for line := range strings.Lines(out) {
-			var e ledger.Event
-			if err := json.Unmarshal([]byte(line), &e); err != nil {
-				p.t.Fatalf("%v: %s", err, line)
-			}
-			if match(e) {
-				found = append(found, e)
-			}
-		}
-		if len(found) >= some {
-			return found
-		}
-		if time.Now().After(end) {
-			p.t.Errorf("%d of %d events", len(found), some)
-			return found
-		}
-	}
-}
-
-func reason(r string) func(ledger.Event) bool {
-	return func(e ledger.Event) bool { return string(e.Reason) == r }
 }
 
 // eventually waits until ok.
