@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/merlon-dev/merlon/internal/config"
-	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/internal/gateway"
 )
 
 // Every package says what it promises, and every exported name what it is.
@@ -96,7 +96,7 @@ func TestConfigurationsInDocs(t *testing.T) {
 // What the manual tells to put into Redis's file of users is what Merlon needs.
 func TestRightsInDocs(t *testing.T) {
 	const page = "docs/traffic.md"
-	if line := "\nuser merlon on >PASSWORD resetchannels " + redis.Rights + "\n"; !strings.Contains(manual(t)[page], line) {
+	if line := "\nuser merlon on >PASSWORD resetchannels " + gateway.RedisRights + "\n"; !strings.Contains(manual(t)[page], line) {
 		t.Errorf("%s: the line must be%s", page, line)
 	}
 }

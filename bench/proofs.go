@@ -19,6 +19,7 @@ import (
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/token"
 	"github.com/merlon-dev/merlon/internal/store"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/secrets"
 )
@@ -208,7 +209,7 @@ func (p *people) sessionProofs(where string, s session.Store) ([]proof, error) {
 }
 
 // redis starts a server of our own that listens on a socket only.
-func (p *people) redis() (*redis.Sessions, error) {
+func (p *people) redis() (*live.Sessions, error) {
 	server, socket, err := startRedis(p.dir)
 	if err != nil {
 		return nil, err
@@ -219,7 +220,7 @@ func (p *people) redis() (*redis.Sessions, error) {
 		return nil, err
 	}
 	p.stop = append(p.stop, c.Close, server.end)
-	return redis.NewSessions(c), nil
+	return live.NewSessions(c), nil
 }
 
 // tokenProofs are one token over and over, and many that are verified for the

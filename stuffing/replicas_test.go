@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/identity/attempts"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/secrets"
 	"github.com/merlon-dev/merlon/stuffing"
@@ -41,7 +42,7 @@ func shared(t *testing.T, n int) (stores []attempts.Store) {
 		switch {
 		case err == nil:
 			t.Cleanup(c.Close)
-			stores = append(stores, redis.NewTries(c))
+			stores = append(stores, live.NewTries(c))
 		case time.Now().After(deadline):
 			t.Fatal(err)
 		default:

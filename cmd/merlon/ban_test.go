@@ -12,6 +12,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"github.com/merlon-dev/merlon/ban"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/merlontest"
 	"github.com/merlon-dev/merlon/secrets"
@@ -33,7 +34,7 @@ func TestBansInRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	bans := ban.NewBans(redis.NewBans(client), nil, nil)
+	bans := ban.NewBans(live.NewBans(client), nil, nil)
 	guard, err := ban.New(ban.Config{}, ban.Env{Bans: bans})
 	if err != nil {
 		t.Fatal(err)

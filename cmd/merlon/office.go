@@ -26,6 +26,7 @@ import (
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/internal/store"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/ledger"
 )
@@ -110,7 +111,7 @@ func (o *office) within(ctx context.Context, do func(ctx context.Context) error)
 			return fmt.Errorf("redis: %w", err)
 		}
 		defer client.Close()
-		o.sessions = redis.NewSessions(client)
+		o.sessions = live.NewSessions(client)
 	}
 	return do(ctx)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/merlon-dev/merlon/internal/config"
 	"github.com/merlon-dev/merlon/internal/portal/resume"
 	"github.com/merlon-dev/merlon/internal/store"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/secrets"
 	"github.com/merlon-dev/merlon/throttle"
@@ -84,6 +85,11 @@ func newState(key secrets.Key, counts count.Store, bans ban.Store, notify func(b
 	}
 }
 
+// RedisRights are what the one ACL user of a gateway needs. A line of an aclfile is
+//
+//	user merlon on >PASSWORD resetchannels RIGHTS
+const RedisRights = live.Rights + " " + redis.Rights
+
 // replicasFile is where the last number of replicas is kept in the data folder.
 const replicasFile = "replicas"
 
@@ -147,7 +153,7 @@ func openState(ctx context.Context, f *config.File, n notified) (_ *State, err e
 	closers = append(closers, func(context.Context) error { counts.Close(); return nil })
 	bans := ban.Store(db.Bans())
 	if client != nil {
-		bans = redis.NewBans(client)
+		bans = live.NewBans(client)
 	}
 	s := newState(key, counts, bans, n.bans)
 	s.db, s.limits, s.fallback, s.closers = db, limits, counts, closers
@@ -155,7 +161,7 @@ func openState(ctx context.Context, f *config.File, n notified) (_ *State, err e
 	if client == nil {
 		n.alone(err)
 	} else {
-		s.redis, s.Tries, s.Resume = client, redis.NewTries(client), resume.NewIn(key, redis.NewKept(client))
+		s.redis, s.Tries, s.Resume = client, live.NewTries(client), resume.NewIn(key, live.NewKept(client))
 		s.closers = append(s.closers, func(context.Context) error { client.Close(); return nil })
 	}
 	s.start(ctx)

@@ -22,7 +22,7 @@ import (
 	"github.com/merlon-dev/merlon/internal/portal/mail"
 	"github.com/merlon-dev/merlon/internal/portal/resume"
 	"github.com/merlon-dev/merlon/internal/store"
-	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/secrets"
 )
 
@@ -146,7 +146,7 @@ func OpenStores(f *config.File, st *State, log *slog.Logger) (*Stores, error) {
 		Tries: attempts.NewMemory(c.Attempts.Places), Seen: oidc.NewMemory(), Resume: st.Resume,
 	}
 	if st.redis != nil {
-		s.Sessions, s.Tries, s.Seen = redis.NewSessions(st.redis), redis.NewTries(st.redis), redis.NewSeen(st.redis)
+		s.Sessions, s.Tries, s.Seen = live.NewSessions(st.redis), live.NewTries(st.redis), live.NewSeen(st.redis)
 	}
 	post, err := mail.New(c.Mail, mailHost(f), filepath.Join(f.Data, "mail"), log)
 	if err != nil {

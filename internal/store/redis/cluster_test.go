@@ -9,10 +9,11 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // clusterOfSix starts three masters and a replica of each.
-func clusterOfSix(t *testing.T) (servers []*server, at string) {
+func clusterOfSix(t *testing.T) (servers []*redistest.Server, at string) {
 	t.Helper()
 	cli, err := exec.LookPath("redis-cli")
 	if err != nil {
@@ -20,15 +21,15 @@ func clusterOfSix(t *testing.T) (servers []*server, at string) {
 	}
 	args := []string{"--cluster", "create"}
 	for range 6 {
-		port := freePort(t)
-		servers = append(servers, start(t, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes",
-			"--cluster-node-timeout", "2000", "--cluster-port", freePort(t), "--repl-diskless-sync-delay", "0"))
+		port := redistest.FreePort(t)
+		servers = append(servers, redistest.Start(t, "--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes",
+			"--cluster-node-timeout", "2000", "--cluster-port", redistest.FreePort(t), "--repl-diskless-sync-delay", "0"))
 		args = append(args, "127.0.0.1:"+port)
 	}
 	nodes := args[2:]
 	var clients []rueidis.Client
 	for _, node := range nodes {
-		eventually(t, node+" answers", func() bool {
+		redistest.Eventually(t, node+" answers", func() bool {
 			c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{node}, ForceSingleClient: true, DisableCache: true})
 			if err == nil {
 				t.Cleanup(c.Close)
@@ -42,7 +43,7 @@ func clusterOfSix(t *testing.T) (servers []*server, at string) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	at = "redis://" + nodes[0] + "?addr=" + nodes[1] + "&addr=" + nodes[2]
-	eventually(t, "all nodes are ready", func() bool {
+	redistest.Eventually(t, "all nodes are ready", func() bool {
 		ready := 0
 		for _, c := range clients {
 			state, err := c.Do(t.Context(), c.B().ClusterInfo().Build()).ToString()
@@ -84,14 +85,14 @@ func TestLimitsInAClusterOfSix(t *testing.T) {
 			t.Errorf("told %v", e)
 		}
 	}
-	servers[0].kill()
+	servers[0].Kill()
 	for i, n := range flood(t, all, asks) {
 		if n > 2*burst {
 			t.Errorf("key %d: %d more, want at most %d", i, n, 2*burst)
 		}
 	}
 	for _, r := range all {
-		eventually(t, "it is noticed", func() bool { return len(r.events()) > 0 })
+		redistest.Eventually(t, "it is noticed", func() bool { return len(r.events()) > 0 })
 		recovers(t, r)
 	}
 	t.Logf("told %v", all[0].events())

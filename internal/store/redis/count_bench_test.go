@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // BenchmarkLimits is what 64 clients' counting costs this process, beside the
 // time: CPU µs for each Take.
 func BenchmarkLimits(b *testing.B) {
-	_, at := onSocket(b)
+	_, at := redistest.OnSocket(b)
 	l := limits(b, at)
 	for _, c := range []struct {
 		name string

@@ -16,6 +16,7 @@ import (
 	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // A replica is one of three that share a server.
@@ -87,46 +88,60 @@ func TestFallbackWhateverHappens(t *testing.T) {
 	lost := []count.Event{count.SharedLost, count.SharedBack}
 	for _, c := range []struct {
 		name           string
-		happen, mend   func(t *testing.T, srv *server, c rueidis.Client)
+		happen, mend   func(t *testing.T, srv *redistest.Server, c rueidis.Client)
 		events         []count.Event
 		forgets, short bool
 	}{
 		{name: "killed and restarted", events: []count.Event{count.SharedLost, count.SharedForgot, count.SharedBack}, forgets: true, short: true,
-			happen: func(_ *testing.T, srv *server, _ rueidis.Client) { srv.kill() },
-			mend:   func(t *testing.T, srv *server, _ rueidis.Client) { srv.run(t) }},
+			happen: func(_ *testing.T, srv *redistest.Server, _ rueidis.Client) { srv.Kill() },
+			mend:   func(t *testing.T, srv *redistest.Server, _ rueidis.Client) { srv.Run(t) }},
 		{name: "stopped", events: lost, short: true,
-			happen: func(t *testing.T, srv *server, _ rueidis.Client) { toServer(t, srv, syscall.SIGSTOP) },
-			mend:   func(t *testing.T, srv *server, _ rueidis.Client) { toServer(t, srv, syscall.SIGCONT) }},
+			happen: func(t *testing.T, srv *redistest.Server, _ rueidis.Client) { srv.Signal(t, syscall.SIGSTOP) },
+			mend:   func(t *testing.T, srv *redistest.Server, _ rueidis.Client) { srv.Signal(t, syscall.SIGCONT) }},
 		{name: "paused", events: lost,
-			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CLIENT", "PAUSE", "3000", "ALL") },
-			mend:   func(*testing.T, *server, rueidis.Client) {}},
+			happen: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "CLIENT", "PAUSE", "3000", "ALL")
+			},
+			mend: func(*testing.T, *redistest.Server, rueidis.Client) {}},
 		{name: "read-only", events: lost,
-			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "REPLICAOF", "127.0.0.1", "1") },
-			mend:   func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "REPLICAOF", "NO", "ONE") }},
+			happen: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "REPLICAOF", "127.0.0.1", "1")
+			},
+			mend: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "REPLICAOF", "NO", "ONE")
+			}},
 		{name: "no right", events: lost,
-			happen: func(t *testing.T, _ *server, c rueidis.Client) {
-				do(t, c, "ACL", "SETUSER", "default", "-eval", "-evalsha")
+			happen: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "ACL", "SETUSER", "default", "-eval", "-evalsha")
 			},
-			mend: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "ACL", "SETUSER", "default", "+@all") }},
+			mend: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "ACL", "SETUSER", "default", "+@all")
+			}},
 		{name: "another password", events: lost,
-			happen: func(t *testing.T, _ *server, c rueidis.Client) {
-				do(t, c, "CONFIG", "SET", "requirepass", "s3cret")
-				do(t, c, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			happen: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "CONFIG", "SET", "requirepass", "s3cret")
+				redistest.Do(t, c, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			},
-			mend: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CONFIG", "SET", "requirepass", "") }},
+			mend: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "CONFIG", "SET", "requirepass", "")
+			}},
 		{name: "no memory", events: lost,
-			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CONFIG", "SET", "maxmemory", "1") },
-			mend:   func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "CONFIG", "SET", "maxmemory", "0") }},
+			happen: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "CONFIG", "SET", "maxmemory", "1")
+			},
+			mend: func(t *testing.T, _ *redistest.Server, c rueidis.Client) {
+				redistest.Do(t, c, "CONFIG", "SET", "maxmemory", "0")
+			}},
 		{name: "flushed", events: []count.Event{count.SharedForgot}, forgets: true,
-			happen: func(t *testing.T, _ *server, c rueidis.Client) { do(t, c, "FLUSHALL") },
-			mend:   func(*testing.T, *server, rueidis.Client) {}},
+			happen: func(t *testing.T, _ *redistest.Server, c rueidis.Client) { redistest.Do(t, c, "FLUSHALL") },
+			mend:   func(*testing.T, *redistest.Server, rueidis.Client) {}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if testing.Short() && !c.short {
 				t.Skip("one of many")
 			}
-			srv, at := onSocket(t)
-			all, admin := three(t, at, 500*time.Millisecond), dial(t, at)
+			srv, at := redistest.OnSocket(t)
+			all, admin := three(t, at, 500*time.Millisecond), redistest.Dial(t, at)
 			const burst = 60
 			ends := time.Now().Add(time.Hour)
 			asks := []count.Ask{hourly("a", burst, 1), {Key: count.Key("b"), Quota: count.Quota{Burst: burst, Ends: ends}, Cost: 1}, hourly("c", burst, 1)}
@@ -153,7 +168,7 @@ func TestFallbackWhateverHappens(t *testing.T) {
 			}
 			c.mend(t, srv, admin)
 			for _, r := range all {
-				eventually(t, "it is told", func() bool { return len(r.events()) >= len(c.events) })
+				redistest.Eventually(t, "it is told", func() bool { return len(r.events()) >= len(c.events) })
 				recovers(t, r)
 			}
 			after := flood(t, all, append(asks, hourly("fresher", burst, 1)))
@@ -172,41 +187,34 @@ func TestFallbackWhateverHappens(t *testing.T) {
 	}
 }
 
-func toServer(t *testing.T, srv *server, sig syscall.Signal) {
-	t.Helper()
-	if err := srv.cmd.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A server that throws keys away has forgotten.
 func TestEvictionIsNoticed(t *testing.T) {
-	_, at := onSocket(t)
-	all, admin := three(t, at, 0), dial(t, at)
+	_, at := redistest.OnSocket(t)
+	all, admin := three(t, at, 0), redistest.Dial(t, at)
 	for _, r := range all {
-		eventually(t, "it is watched", r.Shared)
+		redistest.Eventually(t, "it is watched", r.Shared)
 	}
 	time.Sleep(500 * time.Millisecond) // until each has looked once
-	do(t, admin, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-	do(t, admin, "CONFIG", "SET", "maxmemory", "4000000")
+	redistest.Do(t, admin, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+	redistest.Do(t, admin, "CONFIG", "SET", "maxmemory", "4000000")
 	for i := range 40 {
 		_ = admin.Do(t.Context(), admin.B().Set().Key("x"+strconv.Itoa(i)).Value(string(make([]byte, 1<<18))).Build()).Error()
 	}
 	for _, r := range all {
-		eventually(t, "it is told", func() bool { return slices.Contains(r.events(), count.SharedForgot) })
+		redistest.Eventually(t, "it is told", func() bool { return slices.Contains(r.events(), count.SharedForgot) })
 	}
 }
 
 // What a flood costs while the server hangs: nobody waits but those who found
 // out.
 func TestHangingServerHoldsNobody(t *testing.T) {
-	srv, at := onSocket(t)
+	srv, at := redistest.OnSocket(t)
 	l := limits(t, at)
 	f := count.NewFallback(count.FallbackConfig{}, l, count.NewMemory(count.MemoryConfig{Keys: 1024}), func() int { return 3 }, func(count.Notice) {})
 	defer f.Close()
 	takes(t, f, hourly("a", 3, 1))
-	toServer(t, srv, syscall.SIGSTOP)
-	defer toServer(t, srv, syscall.SIGCONT)
+	srv.Signal(t, syscall.SIGSTOP)
+	defer srv.Signal(t, syscall.SIGCONT)
 	began := time.Now()
 	for range 1000 {
 		takes(t, f, hourly("b", 3, 1))
@@ -219,10 +227,10 @@ func TestHangingServerHoldsNobody(t *testing.T) {
 // A replica that starts while the server is down has its share, by the count
 // that was kept, and counts in common as soon as the server is there.
 func TestStartWithoutServer(t *testing.T) {
-	srv, at := onSocket(t)
-	srv.kill()
+	srv, at := redistest.OnSocket(t)
+	srv.Kill()
 	file := filepath.Join(t.TempDir(), "replicas")
-	write(t, file, []byte("4\n"))
+	redistest.Write(t, file, []byte("4\n"))
 	shared, err := redis.OpenLimits(secrets.New(at), file)
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +248,7 @@ func TestStartWithoutServer(t *testing.T) {
 	if full, _, err := r.Hold(t.Context(), []count.Place{{Key: count.Key("a"), Most: 4}}); full != -1 || err != nil {
 		t.Errorf("%d %v", full, err)
 	}
-	srv.run(t)
+	srv.Run(t)
 	recovers(t, r)
 	if !takes(t, limits(t, at), hourly("b", 1, 1)) || takes(t, r, hourly("b", 1, 1)) {
 		t.Error("it does not count in common")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // far puts a server as far away as d, there and back.
@@ -71,7 +72,7 @@ func late(to io.WriteCloser, from io.Reader, d time.Duration) {
 // long.
 func TestFarServer(t *testing.T) {
 	const away = 100 * time.Millisecond
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	l := limits(t, far(t, at, away))
 	var mu sync.Mutex
 	var took []time.Duration

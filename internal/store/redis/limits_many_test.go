@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // A request that is counted by many values of a field asks for more at once
 // than goes into a batch. It must not look as if the server were lost.
 func TestManyAsksAtOnce(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	l := limits(t, at)
 	const n = 300
 	asks, res := make([]count.Ask, n), make([]count.Result, n)
@@ -51,7 +52,7 @@ func TestManyAsksAtOnce(t *testing.T) {
 // take longer than a request waits.
 func TestManyPlacesAtOnce(t *testing.T) {
 	const away, n = 50 * time.Millisecond, 30
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	near, l := limits(t, at), limits(t, far(t, at, away))
 	places := make([]count.Place, n)
 	for i := range places {

@@ -15,12 +15,13 @@ import (
 	"github.com/merlon-dev/merlon/count/counttest"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // dialLimits connects as soon as the server answers.
 func dialLimits(tb testing.TB, at string) rueidis.Client {
 	tb.Helper()
-	dial(tb, at).Close()
+	redistest.Dial(tb, at).Close()
 	c, err := redis.DialLimits(secrets.New(at))
 	if err != nil {
 		tb.Fatal(err)
@@ -42,10 +43,10 @@ func countContract(t *testing.T, at string) {
 }
 
 func TestLimits(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	countContract(t, at)
 	// Nothing stays for ever, and nothing that clients spell is there.
-	c := dial(t, at)
+	c := redistest.Dial(t, at)
 	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*").Build()).AsStrSlice()
 	if err != nil || len(keys) == 0 {
 		t.Fatal(keys, err)
@@ -62,7 +63,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestLimitsOverTLSWithFewRights(t *testing.T) {
-	at := withTLS(t, strings.Fields(redis.LimitRights)...)
+	at := redistest.WithTLS(t, strings.Fields(redis.LimitRights)...)
 	countContract(t, at)
 	l := limits(t, at)
 	for range 2 {
@@ -72,7 +73,7 @@ func TestLimitsOverTLSWithFewRights(t *testing.T) {
 	}
 	r := redis.NewReplicas(dialLimits(t, at), "")
 	other := redis.NewReplicas(dialLimits(t, at), "")
-	eventually(t, "two are counted", func() bool { return r.Count() == 2 })
+	redistest.Eventually(t, "two are counted", func() bool { return r.Count() == 2 })
 	other.Close()
 	r.Close()
 }
@@ -93,9 +94,9 @@ func takes(tb testing.TB, s count.Store, a count.Ask) bool {
 // Three replicas with 64 requests at once let exactly the quota through, over
 // every key, while scripts are forgotten underneath.
 func TestLimitsAreExactAcrossReplicas(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	replicas := []*redis.Limits{limits(t, at), limits(t, at), limits(t, at)}
-	c := dial(t, at)
+	c := redistest.Dial(t, at)
 	const keys, burst = 5, 200
 	var took [keys]atomic.Int64
 	ends := time.Now().Add(time.Hour)
@@ -116,7 +117,7 @@ func TestLimitsAreExactAcrossReplicas(t *testing.T) {
 					took[n].Add(1)
 				}
 				if g == 0 && i%10 == 0 {
-					do(t, c, "SCRIPT", "FLUSH")
+					redistest.Do(t, c, "SCRIPT", "FLUSH")
 				}
 			}
 		})
@@ -131,7 +132,7 @@ func TestLimitsAreExactAcrossReplicas(t *testing.T) {
 
 // A rate goes by the server's clock: what a replica believes does not matter.
 func TestClocksOfReplicasDoNotMatter(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	l := limits(t, at)
 	res := make([]count.Result, 1)
 	for i, off := range []time.Duration{0, time.Hour, -time.Hour, 24 * time.Hour} {
@@ -152,8 +153,8 @@ func TestClocksOfReplicasDoNotMatter(t *testing.T) {
 
 // The server's clock has gone back an hour: nobody waits for it to catch up.
 func TestServersClockGoesBack(t *testing.T) {
-	_, at := onSocket(t)
-	l, c := limits(t, at), dial(t, at)
+	_, at := redistest.OnSocket(t)
+	l, c := limits(t, at), redistest.Dial(t, at)
 	q := count.Quota{Every: 10 * time.Millisecond, Burst: 5}
 	a := count.Ask{Key: count.Key("a"), Quota: q, Cost: 1}
 	takes(t, l, a)
@@ -161,16 +162,16 @@ func TestServersClockGoesBack(t *testing.T) {
 	if err != nil || len(keys) != 1 {
 		t.Fatal(keys, err)
 	}
-	do(t, c, "SET", keys[0], strconv.FormatInt(time.Now().Add(time.Hour).UnixMicro(), 10), "PX", "3600000")
+	redistest.Do(t, c, "SET", keys[0], strconv.FormatInt(time.Now().Add(time.Hour).UnixMicro(), 10), "PX", "3600000")
 	if takes(t, l, a) {
 		t.Error("an account far ahead is free")
 	}
-	eventually(t, "it is settled", func() bool { return takes(t, l, a) })
+	redistest.Eventually(t, "it is settled", func() bool { return takes(t, l, a) })
 }
 
 func TestPlacesOfTheDeadComeBack(t *testing.T) {
-	_, at := onSocket(t)
-	dead, alive, c := limits(t, at), limits(t, at), dial(t, at)
+	_, at := redistest.OnSocket(t)
+	dead, alive, c := limits(t, at), limits(t, at), redistest.Dial(t, at)
 	places := []count.Place{{Key: count.Key("a"), Most: 2}}
 	for range 2 {
 		if full, _, err := dead.Hold(t.Context(), places); full != -1 || err != nil {
@@ -193,7 +194,7 @@ func TestPlacesOfTheDeadComeBack(t *testing.T) {
 	if err != nil || len(who) != 2 {
 		t.Fatal(who, err)
 	}
-	do(t, c, "ZADD", keys[0], "1", who[0])
+	redistest.Do(t, c, "ZADD", keys[0], "1", who[0])
 	full, release, err := alive.Hold(t.Context(), places)
 	if full != -1 || err != nil {
 		t.Fatal(full, err)
@@ -207,8 +208,8 @@ func TestPlacesOfTheDeadComeBack(t *testing.T) {
 // What is held is held again after a flush, when it is renewed, and what was
 // released is not.
 func TestRenewal(t *testing.T) {
-	_, at := onSocket(t)
-	l, c := limits(t, at), dial(t, at)
+	_, at := redistest.OnSocket(t)
+	l, c := limits(t, at), redistest.Dial(t, at)
 	one := []count.Place{{Key: count.Key("a"), Most: 1}}
 	other := []count.Place{{Key: count.Key("b"), Most: 1}}
 	full, release, err := l.Hold(t.Context(), one)
@@ -220,7 +221,7 @@ func TestRenewal(t *testing.T) {
 		t.Fatal(full, err)
 	}
 	releaseOther()
-	do(t, c, "FLUSHALL")
+	redistest.Do(t, c, "FLUSHALL")
 	l.RenewOnce(t.Context())
 	if full, _, err := l.Hold(t.Context(), one); full != 0 || err != nil {
 		t.Errorf("what is held was lost: %d %v", full, err)
@@ -235,7 +236,7 @@ func TestRenewal(t *testing.T) {
 }
 
 func TestClosedLimitsHoldNothing(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	l := redis.NewLimits(dialLimits(t, at))
 	l.Close()
 	if _, _, err := l.Hold(t.Context(), []count.Place{{Key: count.Key("a"), Most: 1}}); err == nil {
@@ -245,8 +246,8 @@ func TestClosedLimitsHoldNothing(t *testing.T) {
 
 // What is not a number of ours is an error, not a grant.
 func TestStoredNonsenseGrantsNothing(t *testing.T) {
-	_, at := onSocket(t)
-	l, c := limits(t, at), dial(t, at)
+	_, at := redistest.OnSocket(t)
+	l, c := limits(t, at), redistest.Dial(t, at)
 	a := hourly("a", 3, 1)
 	takes(t, l, a)
 	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*").Build()).AsStrSlice()
@@ -255,7 +256,7 @@ func TestStoredNonsenseGrantsNothing(t *testing.T) {
 	}
 	res := make([]count.Result, 1)
 	for _, words := range [][]string{{"SET", keys[0], "x"}, {"SET", keys[0], ""}} {
-		do(t, c, words...)
+		redistest.Do(t, c, words...)
 		if err := l.Take(t.Context(), []count.Ask{a}, res, time.Now()); err == nil {
 			t.Errorf("%q: %+v", words, res[0])
 		}

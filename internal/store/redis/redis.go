@@ -1,11 +1,10 @@
-// Package redis keeps what several replicas share in Redis or Valkey: sessions,
-// counts of limits, failed tries, bans, kept forms and how many replicas there
-// are.
+// Package redis connects to Redis or Valkey, and keeps there what replicas count
+// together: limits, and how many of them there are. What else they share is in
+// package live.
 //
 // Each thing that must not be done by halves is one script on one key, so that
 // it holds in a cluster too. What Redis itself forgets is gone: a replica of
-// it that takes over may not have the last second, so that a log-out may be
-// lost; what an account's ValidFrom ended stays ended.
+// it that takes over may not have the last second.
 package redis
 
 import (

@@ -1,10 +1,9 @@
 package redis
 
-// Rights are what the one ACL user of a gateway needs for all that this package
-// keeps. A line of an aclfile is
-//
-//	user merlon on >PASSWORD resetchannels RIGHTS
-//
-// Key patterns of other programs that use the same server must not begin with
-// merlon: as well.
-const Rights = SessionRights + " " + TriesRights + " " + SeenRights + " " + KeptRights + " " + LimitRights + " " + BanRights + " " + LinkRights
+// Rights are what the one ACL user of a gateway needs for what this package
+// keeps, and to hold its connections.
+const Rights = LimitRights + " " + LinkRights
+
+// LinkRights are what every ACL user needs to hold a connection; for a cluster
+// or Sentinels as well.
+const LinkRights = "+ping +hello +auth +select +role +client|setname +cluster|slots +cluster|shards"

@@ -9,27 +9,26 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // failover starts a server, a replica of it and a Sentinel that watches them.
-func failover(t *testing.T) (master *server, at string) {
+func failover(t *testing.T) (master *redistest.Server, at string) {
 	t.Helper()
-	one, two, port := freePort(t), freePort(t), freePort(t)
-	master = start(t, "--port", one, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
-	dial(t, "redis://127.0.0.1:"+one)
-	start(t, "--port", two, "--bind", "127.0.0.1", "--replicaof", "127.0.0.1", one)
-	c := dial(t, "redis://127.0.0.1:"+two)
-	eventually(t, "the replica is there", func() bool {
+	one, two, port := redistest.FreePort(t), redistest.FreePort(t), redistest.FreePort(t)
+	master = redistest.Start(t, "--port", one, "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
+	redistest.Dial(t, "redis://127.0.0.1:"+one)
+	redistest.Start(t, "--port", two, "--bind", "127.0.0.1", "--replicaof", "127.0.0.1", one)
+	c := redistest.Dial(t, "redis://127.0.0.1:"+two)
+	redistest.Eventually(t, "the replica is there", func() bool {
 		info, err := c.Do(t.Context(), c.B().Info().Section("replication").Build()).ToString()
 		return err == nil && has(info, "master_link_status:up")
 	})
 	conf := filepath.Join(t.TempDir(), "sentinel.conf")
-	write(t, conf, fmt.Appendf(nil, "port %s\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 %s 1\n"+
+	redistest.Write(t, conf, fmt.Appendf(nil, "port %s\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 %s 1\n"+
 		"sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n", port, one))
-	s := &server{args: []string{"redis-server", conf, "--sentinel"}}
-	s.run(t)
-	t.Cleanup(s.kill)
-	eventually(t, "the Sentinel knows both", func() bool {
+	redistest.StartSentinel(t, conf)
+	redistest.Eventually(t, "the Sentinel knows both", func() bool {
 		c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:" + port}, ForceSingleClient: true, DisableCache: true})
 		if err != nil {
 			return false
@@ -58,7 +57,7 @@ func TestLimitsFailOverBySentinel(t *testing.T) {
 		}
 	}
 	time.Sleep(300 * time.Millisecond) // until the replica has it
-	master.kill()
+	master.Kill()
 	before := time.Now()
 	for i, n := range flood(t, all, asks) {
 		if n > burst/3 { // the flood is not quite even over the replicas
@@ -66,7 +65,7 @@ func TestLimitsFailOverBySentinel(t *testing.T) {
 		}
 	}
 	for _, r := range all {
-		eventually(t, "it is noticed", func() bool { return len(r.events()) > 0 })
+		redistest.Eventually(t, "it is noticed", func() bool { return len(r.events()) > 0 })
 		recovers(t, r)
 	}
 	t.Logf("recovered after %v, told %v", time.Since(before).Round(time.Millisecond), all[0].events())

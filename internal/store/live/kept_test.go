@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"crypto/tls"
@@ -19,8 +19,10 @@ import (
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/internal/portal/resume"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // keepers returns two replicas' keepers, which share a key as processes do
@@ -32,7 +34,7 @@ func keepers(t *testing.T, at string) (one, other *resume.Keeper) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resume.NewIn(k, redis.NewKept(dial(t, at)))
+		return resume.NewIn(k, live.NewKept(redistest.Dial(t, at)))
 	}
 	return open(), open()
 }
@@ -142,7 +144,7 @@ func keptContract(t *testing.T, at string) {
 }
 
 func TestKept(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	keptContract(t, at)
 }
 
@@ -152,17 +154,17 @@ func TestKeptInACluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three servers")
 	}
-	keptContract(t, cluster(t))
+	keptContract(t, redistest.Cluster(t))
 }
 
 func TestKeptWithFewRights(t *testing.T) {
-	keptContract(t, withTLS(t, strings.Fields(redis.KeptRights+" "+redis.LinkRights)...))
+	keptContract(t, redistest.WithTLS(t, strings.Fields(live.KeptRights+" "+redis.LinkRights)...))
 }
 
 // What lies there can be read by nobody and does not stay.
 func TestKeptIsSealedAndForgotten(t *testing.T) {
-	_, at := onSocket(t)
-	c := dial(t, at)
+	_, at := redistest.OnSocket(t)
+	c := redistest.Dial(t, at)
 	one, other := keepers(t, at)
 	ticket, cookie, err := one.Keep(post("ann", "/pay", "card=4111111111111111", nil))
 	if err != nil {
@@ -201,7 +203,7 @@ func TestKeptIsSealedAndForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	do(t, c, "PEXPIRE", key[0], "20000")
+	redistest.Do(t, c, "PEXPIRE", key[0], "20000")
 	if _, err := other.Release(post("ann", "/", "", cookie), ticket, "ann"); err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +211,7 @@ func TestKeptIsSealedAndForgotten(t *testing.T) {
 		t.Errorf("a page that is loaded again begins the minute anew: %v", d)
 	}
 	// Another's key does not open it, and what was changed is not given out.
-	do(t, c, "HSET", key[0], "s", "made up, and long enough to be something that could have been sealed")
+	redistest.Do(t, c, "HSET", key[0], "s", "made up, and long enough to be something that could have been sealed")
 	if what, err := other.Take(post("ann", "/", "", cookie), ticket); err == nil || what.Body != nil {
 		t.Errorf("%+v %v", what, err)
 	}
@@ -218,7 +220,7 @@ func TestKeptIsSealedAndForgotten(t *testing.T) {
 // Of what one replica keeps there is no more than in memory, and room that is
 // free again is found.
 func TestKeptIsBounded(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	one, _ := keepers(t, at)
 	body := strings.Repeat("a", resume.MaxBody)
 	var tickets []string
@@ -255,7 +257,7 @@ func TestKeptIsBounded(t *testing.T) {
 
 // A server that hangs keeps nothing and gives nothing out, and takes no room.
 func TestKeptWithoutAServer(t *testing.T) {
-	srv, at := onSocket(t)
+	srv, at := redistest.OnSocket(t)
 	one, _ := keepers(t, at)
 	ticket, cookie, err := one.Keep(post("ann", "/pay", "a=1", nil))
 	if err != nil {
@@ -264,9 +266,7 @@ func TestKeptWithoutAServer(t *testing.T) {
 	if _, err := one.Release(post("ann", "/", "", cookie), ticket, "ann"); err != nil {
 		t.Fatal(err)
 	}
-	if err := srv.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	srv.Signal(t, syscall.SIGSTOP)
 	began := time.Now()
 	if _, _, err := one.Keep(post("ann", "/pay", "a=1", nil)); err == nil || errors.Is(err, resume.ErrFull) {
 		t.Errorf("kept: %v", err)
@@ -278,7 +278,5 @@ func TestKeptWithoutAServer(t *testing.T) {
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("a server that hangs holds two forms for %v", took)
 	}
-	if err := srv.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	srv.Signal(t, syscall.SIGCONT)
 }

@@ -1,4 +1,4 @@
-package redis
+package live
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 //	merlon:o:{SHA-256}  STRING  1
 const seenPrefix = "merlon:o:"
 
-// SeenRights are what the ACL user of [Seen] needs beside [LinkRights].
+// SeenRights are what the ACL user of [Seen] needs, beside those of holding a connection.
 const SeenRights = "~" + seenPrefix + "* +set"
 
 const (

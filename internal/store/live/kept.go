@@ -1,4 +1,4 @@
-package redis
+package live
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 //	merlon:k:{ID}  HASH  s: what is kept, sealed; u: who sent it, may be empty; f: whom it was released for
 const keptPrefix = "merlon:k:"
 
-// KeptRights are what the ACL user of [Kept] needs beside [LinkRights].
+// KeptRights are what the ACL user of [Kept] needs, beside those of holding a connection.
 const KeptRights = "~" + keptPrefix + "* +evalsha +eval +hset +hmget +del +pexpire"
 
 const (

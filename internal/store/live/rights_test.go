@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"regexp"
@@ -9,19 +9,33 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/merlon-dev/merlon/ban/bantest"
+	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/count/counttest"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // One user that has the rights, and no others, can do everything.
 func TestEverythingWithFewRights(t *testing.T) {
-	at := withTLS(t, append(strings.Fields(redis.Rights), "+flushall")...)
+	at := redistest.WithTLS(t, append(strings.Fields(live.Rights+" "+redis.Rights), "+flushall")...)
 	t.Run("sessions", func(t *testing.T) { contract(t, at) })
 	t.Run("tries", func(t *testing.T) { triesContract(t, at) })
 	t.Run("seen", func(t *testing.T) { seenContract(t, at) })
 	t.Run("kept", func(t *testing.T) { keptContract(t, at) })
-	t.Run("limits", func(t *testing.T) { countContract(t, at) })
+	t.Run("limits", func(t *testing.T) {
+		c, err := redis.DialLimits(secrets.New(at))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		l := redis.NewLimits(c)
+		defer l.Close()
+		counttest.Run(t, func(*testing.T) (count.Store, counttest.Clock) { return l, counttest.Real{} })
+	})
 	t.Run("bans", func(t *testing.T) { bantest.TestStore(t, bansAt(at)) })
-	c := dial(t, at)
+	c := redistest.Dial(t, at)
 	for _, words := range []string{
 		"GET else", "SET else 1", "PUBLISH else 1", "KEYS *", "SCAN 0", "CONFIG GET *", "FLUSHDB", "ACL LIST",
 		"SCRIPT FLUSH", "REPLICAOF NO ONE", "MODULE LIST", "MIGRATE h 1 k 0 1", "RESTORE merlon:t:x 0 x",
@@ -41,17 +55,17 @@ func TestRightsAreUsed(t *testing.T) {
 		name, rights string
 		use          func(*testing.T, string)
 	}{
-		{"tries", redis.TriesRights, func(t *testing.T, at string) {
+		{"tries", live.TriesRights, func(t *testing.T, at string) {
 			triesContract(t, at)
-			reserve(t, redis.NewTries(dial(t, at)).Patient(), time.Now(), bucket(1, hour)) // by the server's clock
+			reserve(t, live.NewTries(redistest.Dial(t, at)).Patient(), time.Now(), bucket(1, hour)) // by the server's clock
 		}},
-		{"seen", redis.SeenRights, seenContract},
-		{"kept", redis.KeptRights, keptContract},
+		{"seen", live.SeenRights, seenContract},
+		{"kept", live.KeptRights, keptContract},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, at := onSocket(t)
+			_, at := redistest.OnSocket(t)
 			c.use(t, at)
-			used := usedCommands(t, dial(t, at))
+			used := usedCommands(t, redistest.Dial(t, at))
 			for _, r := range strings.Fields(c.rights) {
 				if command, ok := strings.CutPrefix(r, "+"); ok && !used[command] {
 					t.Errorf("%s is granted, but never used", command)

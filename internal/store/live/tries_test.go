@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"errors"
@@ -13,7 +13,9 @@ import (
 
 	"github.com/merlon-dev/merlon/identity/attempts"
 	"github.com/merlon-dev/merlon/identity/attempts/attemptstest"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // triesAt empties the server and opens it n times.
@@ -21,7 +23,7 @@ func triesAt(at string) attemptstest.Open {
 	return func(t *testing.T, n int) []attempts.Store {
 		var stores []attempts.Store
 		for range n {
-			c := dial(t, at)
+			c := redistest.Dial(t, at)
 			if len(stores) == 0 {
 				for _, node := range c.Nodes() {
 					if err := node.Do(t.Context(), node.B().Flushall().Build()).Error(); err != nil {
@@ -29,7 +31,7 @@ func triesAt(at string) attemptstest.Open {
 					}
 				}
 			}
-			stores = append(stores, redis.NewTries(c).AtTestTime())
+			stores = append(stores, live.NewTries(c).AtTestTime())
 		}
 		return stores
 	}
@@ -41,7 +43,7 @@ func triesContract(t *testing.T, at string) {
 }
 
 func TestTries(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	triesContract(t, at)
 }
 
@@ -54,11 +56,11 @@ func TestTriesInACluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three servers")
 	}
-	triesContract(t, cluster(t))
+	triesContract(t, redistest.Cluster(t))
 }
 
 func TestTriesOverTLSWithFewRights(t *testing.T) {
-	triesContract(t, withTLS(t, append(strings.Fields(redis.TriesRights+" "+redis.LinkRights), "+flushall")...))
+	triesContract(t, redistest.WithTLS(t, append(strings.Fields(live.TriesRights+" "+redis.LinkRights), "+flushall")...))
 }
 
 var hour = attempts.Schedule{Free: 3, First: time.Hour, Longest: time.Hour, Forget: time.Hour}
@@ -78,11 +80,11 @@ func reserve(t testing.TB, s attempts.Store, now time.Time, buckets ...attempts.
 
 // Whatever the replicas' clocks say, it is the server's that counts (trap 62).
 func TestTriesDoNotBelieveTheReplicasClocks(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	clocks := []time.Duration{0, 24 * time.Hour, -24 * time.Hour, 5 * time.Second}
 	var replicas []attempts.Store
 	for range clocks {
-		replicas = append(replicas, redis.NewTries(dial(t, at)).Patient())
+		replicas = append(replicas, live.NewTries(redistest.Dial(t, at)).Patient())
 	}
 	for i, skew := range clocks {
 		if r := reserve(t, replicas[i], time.Now().Add(skew), bucket(1, hour)); r.Wait != 0 {
@@ -100,13 +102,13 @@ func TestTriesDoNotBelieveTheReplicasClocks(t *testing.T) {
 	for range 2 {
 		reserve(t, replicas[0], now, bucket(2, short))
 	}
-	eventually(t, "the wait ends", func() bool { return reserve(t, replicas[0], now, bucket(2, short)).Wait == 0 })
+	redistest.Eventually(t, "the wait ends", func() bool { return reserve(t, replicas[0], now, bucket(2, short)).Wait == 0 })
 }
 
 // Who is refused because of one bucket leaves no wait in another, however many
 // are refused at once.
 func TestRefusedTriesLeaveNothing(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	narrow, wide := bucket(1, hour), bucket(2, attempts.Schedule{Free: 10, First: time.Hour, Longest: time.Hour, Forget: time.Hour})
 	member := wide
 	member.Key, member.Member = attempts.Key{3}, attempts.Key{4}
@@ -146,7 +148,7 @@ func TestRefusedTriesLeaveNothing(t *testing.T) {
 // What one after another do is the same as in memory.
 func FuzzTriesAsInMemory(f *testing.F) {
 	m := miniredis.RunT(f)
-	c := dial(f, "redis://"+m.Addr())
+	c := redistest.Dial(f, "redis://"+m.Addr())
 	f.Add([]byte("\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09"))
 	f.Add([]byte{3, 3, 3, 3, 3, 3, 67, 3, 67, 131, 3, 3, 195, 3, 7, 7, 7, 255, 7})
 	schedules := []attempts.Schedule{
@@ -155,7 +157,7 @@ func FuzzTriesAsInMemory(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		m.FlushAll()
-		here, there := attempts.NewMemory(1<<12), redis.NewTries(c).AtTestTime()
+		here, there := attempts.NewMemory(1<<12), live.NewTries(c).AtTestTime()
 		now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 		then := now
 		for i, step := range steps[:min(len(steps), 200)] {
@@ -197,34 +199,34 @@ func FuzzTriesAsInMemory(f *testing.F) {
 // However many there are, a bucket remembers a thousand; the others count each
 // time.
 func TestMembersAreBounded(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	s := triesAt(at)(t, 1)[0]
 	b := bucket(1, attempts.Schedule{Free: 100_000, First: time.Second, Longest: time.Hour, Forget: time.Hour})
 	now := time.Now()
-	for i := range redis.MaxMembers + 50 {
+	for i := range live.MaxMembers + 50 {
 		b.Member = attempts.Key{1, byte(i), byte(i >> 8)}
 		if r := reserve(t, s, now, b); r.Counts[0] != uint32(i+1) {
 			t.Fatalf("%d: %+v", i, r)
 		}
 	}
-	if r := reserve(t, s, now, b); r.Counts[0] != redis.MaxMembers+51 {
+	if r := reserve(t, s, now, b); r.Counts[0] != live.MaxMembers+51 {
 		t.Errorf("one that is not remembered: %+v", r)
 	}
 	b.Member = attempts.Key{1}
 	if r := reserve(t, s, now, b); r.Counts[0] != 0 {
 		t.Errorf("one that is: %+v", r)
 	}
-	c := dial(t, at)
+	c := redistest.Dial(t, at)
 	n, err := c.Do(t.Context(), c.B().Zcard().Key("merlon:t:{01010000000000000000000000000000}:m").Build()).AsInt64()
-	if err != nil || n != redis.MaxMembers {
+	if err != nil || n != live.MaxMembers {
 		t.Errorf("%d are remembered: %v", n, err)
 	}
 }
 
 // Nothing stays for ever, and an account's failures longer than others.
 func TestTriesExpire(t *testing.T) {
-	_, at := onSocket(t)
-	s, c := triesAt(at)(t, 1)[0], dial(t, at)
+	_, at := redistest.OnSocket(t)
+	s, c := triesAt(at)(t, 1)[0], redistest.Dial(t, at)
 	now := time.Now()
 	account, member := bucket(2, hour), bucket(3, hour)
 	account.Most, member.Member = 100, attempts.Key{9}
@@ -267,10 +269,10 @@ func TestTriesExpire(t *testing.T) {
 // In which order ever tries are taken back, who was counted between them waits
 // for what is left and for nothing else.
 func TestTriesTakenBackInAnyOrder(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	once := attempts.Schedule{Free: 1, First: time.Hour, Longest: 24 * time.Hour, Forget: 10_000 * time.Hour}
 	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
-	var s *redis.Tries
+	var s *live.Tries
 	half := func(t *testing.T, b attempts.Bucket, now time.Time) func() {
 		t.Helper()
 		giveBack, err := s.HalfWay(t.Context(), b, now)
@@ -320,7 +322,7 @@ func TestTriesTakenBackInAnyOrder(t *testing.T) {
 		}, 0, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s = triesAt(at)(t, 1)[0].(*redis.Tries)
+			s = triesAt(at)(t, 1)[0].(*live.Tries)
 			b := bucket(1, once)
 			c.do(t, b)
 			if r := reserve(t, s, now.Add(time.Millisecond), b); r.Wait.Round(time.Minute) != c.wait || r.Counts[0] != c.want {

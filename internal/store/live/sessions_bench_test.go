@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"testing"
@@ -6,13 +6,14 @@ import (
 
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/session/sessiontest"
-	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/internal/store/live"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // BenchmarkSessions is what sessions in a server of this machine cost.
 func BenchmarkSessions(b *testing.B) {
-	_, at := onSocket(b)
-	store := redis.NewSessions(dial(b, at))
+	_, at := redistest.OnSocket(b)
+	store := live.NewSessions(redistest.Dial(b, at))
 	m, accounts := manager(b, store)
 	s, cookie := begin(b, m, accounts, "ann")
 	b.Run("check, read within the last second", func(b *testing.B) {

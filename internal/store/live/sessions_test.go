@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"context"
@@ -15,8 +15,10 @@ import (
 
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/identity/session/sessiontest"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 func has(text, part string) bool { return strings.Contains(text, part) }
@@ -24,13 +26,13 @@ func has(text, part string) bool { return strings.Contains(text, part) }
 // replicas returns a function that empties the server and opens it twice.
 func replicas(at string) sessiontest.Open {
 	return func(t *testing.T) (one, other session.Store) {
-		c, d := dial(t, at), dial(t, at)
+		c, d := redistest.Dial(t, at), redistest.Dial(t, at)
 		for _, node := range c.Nodes() {
 			if err := node.Do(t.Context(), node.B().Flushall().Build()).Error(); err != nil && !has(err.Error(), "NOPERM") {
 				t.Fatal(err)
 			}
 		}
-		return redis.NewSessions(c), redis.NewSessions(d)
+		return live.NewSessions(c), live.NewSessions(d)
 	}
 }
 
@@ -40,12 +42,12 @@ func contract(t *testing.T, at string) {
 }
 
 func TestSessions(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	contract(t, at)
 }
 
 func TestReplicas(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	sessiontest.TestReplicas(t, replicas(at))
 }
 
@@ -55,10 +57,10 @@ func TestSessionsInMiniredis(t *testing.T) {
 }
 
 func TestSessionsOverTLSWithFewRights(t *testing.T) {
-	at := withTLS(t, append(strings.Fields(redis.SessionRights), "+flushall")...)
+	at := redistest.WithTLS(t, append(strings.Fields(live.SessionRights), "+flushall")...)
 	contract(t, at)
 	// Another's keys are out of reach.
-	c := dial(t, at)
+	c := redistest.Dial(t, at)
 	if err := c.Do(t.Context(), c.B().Get().Key("else").Build()).Error(); err == nil || !has(err.Error(), "NOPERM") {
 		t.Errorf("another's key can be read: %v", err)
 	}
@@ -75,12 +77,12 @@ func TestSessionsInACluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three servers")
 	}
-	contract(t, cluster(t))
+	contract(t, redistest.Cluster(t))
 }
 
 func TestSessionsBySentinel(t *testing.T) {
-	c := dial(t, sentinel(t))
-	store := redis.NewSessions(c)
+	c := redistest.Dial(t, redistest.Sentinel(t))
+	store := live.NewSessions(c)
 	s := sessiontest.New("ann", time.Now())
 	if _, err := store.Put(t.Context(), s, 10); err != nil {
 		t.Fatal(err)
@@ -92,9 +94,9 @@ func TestSessionsBySentinel(t *testing.T) {
 
 // Trap 49: neither the id nor anything that can be made into one is in there.
 func TestNoIDIsStored(t *testing.T) {
-	_, at := onSocket(t)
-	c := dial(t, at)
-	m, accounts := manager(t, redis.NewSessions(c))
+	_, at := redistest.OnSocket(t)
+	c := redistest.Dial(t, at)
+	m, accounts := manager(t, live.NewSessions(c))
 	_, cookie := begin(t, m, accounts, "ann")
 	dump := everything(t, c)
 	if !has(dump, "ann") {
@@ -134,9 +136,9 @@ func everything(t *testing.T, c rueidis.Client) string {
 }
 
 func TestKeysExpireWithTheirLastSession(t *testing.T) {
-	_, at := onSocket(t)
-	c := dial(t, at)
-	store := redis.NewSessions(c)
+	_, at := redistest.OnSocket(t)
+	c := redistest.Dial(t, at)
+	store := live.NewSessions(c)
 	long, short := sessiontest.New("ann", time.Now()), sessiontest.New("ann", time.Now())
 	long.Issuer, long.Subject, long.SID = "https://idp.example", "1", "2"
 	short.Issuer, short.Subject, short.SID = "https://idp.example", "1", "2"
@@ -164,9 +166,9 @@ func TestKeysExpireWithTheirLastSession(t *testing.T) {
 }
 
 func TestWhatHasExpiredTakesNoRoom(t *testing.T) {
-	_, at := onSocket(t)
-	c := dial(t, at)
-	store := redis.NewSessions(c)
+	_, at := redistest.OnSocket(t)
+	c := redistest.Dial(t, at)
+	store := live.NewSessions(c)
 	old, next := sessiontest.New("ann", time.Now().Add(-2*time.Hour)), sessiontest.New("ann", time.Now())
 	for _, s := range []session.Session{old, next} {
 		if _, err := store.Put(t.Context(), s, 10); err != nil {
@@ -179,9 +181,9 @@ func TestWhatHasExpiredTakesNoRoom(t *testing.T) {
 }
 
 func TestStoredNonsenseIsAnError(t *testing.T) {
-	_, at := onSocket(t)
-	c := dial(t, at)
-	store := redis.NewSessions(c)
+	_, at := redistest.OnSocket(t)
+	c := redistest.Dial(t, at)
+	store := live.NewSessions(c)
 	s := sessiontest.New("ann", time.Now())
 	if _, err := store.Put(t.Context(), s, 10); err != nil {
 		t.Fatal(err)
@@ -193,7 +195,7 @@ func TestStoredNonsenseIsAnError(t *testing.T) {
 	for _, c1 := range []struct{ field, value string }{
 		{":t", "1 2 3"}, {":t", "a b c d e"}, {"", "{"}, {"", `{"level":"x"}`},
 	} {
-		do(t, c, "HSET", keys[0], s.Hash.String()+c1.field, c1.value)
+		redistest.Do(t, c, "HSET", keys[0], s.Hash.String()+c1.field, c1.value)
 		if _, err := store.Get(t.Context(), s.Hash); err == nil || errors.Is(err, session.ErrNotFound) {
 			t.Errorf("%q: %v", c1.value, err)
 		}
@@ -203,28 +205,11 @@ func TestStoredNonsenseIsAnError(t *testing.T) {
 	}
 }
 
-func TestBadURLs(t *testing.T) {
-	for _, at := range []string{
-		"", "localhost:6379", "http://s3cret@localhost", "redis://:s3cret@localhost:6379/x", "redis://:s3cret@%zz",
-		"rediss://:s3cret@127.0.0.1:1?skip_verify=true", "redis://:s3cret@127.0.0.1:1?ca=/etc/passwd",
-		"rediss://:s3cret@127.0.0.1:1?ca=/etc/passwd", "rediss://:s3cret@127.0.0.1:1?ca=/nowhere", "redis://:s3cret@127.0.0.1:1?adr=x",
-		"redis://:s3cret@127.0.0.1:1",
-	} {
-		c, err := redis.Dial(secrets.New(at))
-		if err == nil {
-			c.Close()
-			t.Errorf("%q is taken", at)
-		} else if has(err.Error(), "s3cret") {
-			t.Errorf("%q: the error repeats the password: %v", at, err)
-		}
-	}
-}
-
 // What is not known is not believed: beyond the second that a session is
 // remembered for, a server that hangs or is gone lets nobody in.
 func TestServerThatIsGone(t *testing.T) {
-	srv, at := onSocket(t)
-	m, accounts := manager(t, redis.NewSessions(dial(t, at)))
+	srv, at := redistest.OnSocket(t)
+	m, accounts := manager(t, live.NewSessions(redistest.Dial(t, at)))
 	_, cookie := begin(t, m, accounts, "ann")
 	prove := func() error {
 		_, err := m.Prove(request(cookie))
@@ -233,24 +218,20 @@ func TestServerThatIsGone(t *testing.T) {
 	if err := prove(); err != nil {
 		t.Fatal(err)
 	}
-	if err := srv.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	srv.Signal(t, syscall.SIGSTOP)
 	time.Sleep(1100 * time.Millisecond)
 	began := time.Now()
 	unavailable(t, "the server hangs", prove())
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("a server that hangs holds a request for %v", took)
 	}
-	if err := srv.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it goes on", func() bool { return prove() == nil })
-	srv.kill()
+	srv.Signal(t, syscall.SIGCONT)
+	redistest.Eventually(t, "it goes on", func() bool { return prove() == nil })
+	srv.Kill()
 	time.Sleep(1100 * time.Millisecond)
 	unavailable(t, "the server is dead", prove())
-	srv.run(t)
-	eventually(t, "it has forgotten everything", func() bool {
+	srv.Run(t)
+	redistest.Eventually(t, "it has forgotten everything", func() bool {
 		e, ok := errors.AsType[*session.Error](prove())
 		return ok && e.Reason == session.Ended
 	})
@@ -258,8 +239,8 @@ func TestServerThatIsGone(t *testing.T) {
 
 // A watch that lost its server says so, or hears of what ends when it is back.
 func TestWatchSurvivesItsServer(t *testing.T) {
-	srv, at := onSocket(t)
-	store := redis.NewSessions(dial(t, at))
+	srv, at := redistest.OnSocket(t)
+	store := live.NewSessions(redistest.Dial(t, at))
 	told := make(chan session.Hash, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -284,10 +265,10 @@ func TestWatchSurvivesItsServer(t *testing.T) {
 			return false
 		}
 	}
-	eventually(t, "at first", hears)
-	srv.kill()
-	srv.run(t)
-	eventually(t, "after a restart", hears)
+	redistest.Eventually(t, "at first", hears)
+	srv.Kill()
+	srv.Run(t)
+	redistest.Eventually(t, "after a restart", hears)
 }
 
 func unavailable(t *testing.T, why string, err error) {
@@ -295,16 +276,6 @@ func unavailable(t *testing.T, why string, err error) {
 	if e, ok := errors.AsType[*session.Error](err); !ok || e.Reason != session.Unavailable {
 		t.Errorf("%s: %v", why, err)
 	}
-}
-
-func eventually(t *testing.T, why string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Errorf("%s: not within ten seconds", why)
 }
 
 // deaf never hears of what others end.
@@ -327,13 +298,13 @@ func TestEndElsewhere(t *testing.T) {
 		{"not told", true, time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, at := onSocket(t)
-			var store session.Store = redis.NewSessions(dial(t, at))
+			_, at := redistest.OnSocket(t)
+			var store session.Store = live.NewSessions(redistest.Dial(t, at))
 			if c.deaf {
 				store = deaf{store}
 			}
 			m, accounts := manager(t, store)
-			other, _ := manager(t, redis.NewSessions(dial(t, at)))
+			other, _ := manager(t, live.NewSessions(redistest.Dial(t, at)))
 			s, cookie := begin(t, m, accounts, "ann")
 			r, leave := openRequest(cookie)
 			defer leave()

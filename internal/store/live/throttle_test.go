@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"fmt"
@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/identity/attempts"
-	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/secrets"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // A gate is the throttle of one replica.
@@ -76,10 +77,10 @@ func (g *gate) logIn(t *testing.T, who, from string) {
 
 // A guesser who goes round the replicas gets no more tries than at one.
 func TestReplicasGiveNoMoreTries(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	var gates []*gate
 	for range 3 {
-		gates = append(gates, newGate(t, redis.NewTries(dial(t, at)).Patient()))
+		gates = append(gates, newGate(t, live.NewTries(redistest.Dial(t, at)).Patient()))
 	}
 	let := 0
 	for i := range 60 {
@@ -116,23 +117,23 @@ func TestReplicasGiveNoMoreTries(t *testing.T) {
 func TestThrottleWithoutAServer(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		fail func(*testing.T, *server)
-		mend func(*testing.T, *server)
+		fail func(*testing.T, *redistest.Server)
+		mend func(*testing.T, *redistest.Server)
 	}{
 		{
 			"it hangs",
-			func(t *testing.T, s *server) { signal(t, s, syscall.SIGSTOP) },
-			func(t *testing.T, s *server) { signal(t, s, syscall.SIGCONT) },
+			func(t *testing.T, s *redistest.Server) { s.Signal(t, syscall.SIGSTOP) },
+			func(t *testing.T, s *redistest.Server) { s.Signal(t, syscall.SIGCONT) },
 		},
 		{
 			"it is dead",
-			func(_ *testing.T, s *server) { s.kill() },
-			func(t *testing.T, s *server) { s.run(t) },
+			func(_ *testing.T, s *redistest.Server) { s.Kill() },
+			func(t *testing.T, s *redistest.Server) { s.Run(t) },
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			srv, at := onSocket(t)
-			tries := redis.NewTries(dial(t, at))
+			srv, at := redistest.OnSocket(t)
+			tries := live.NewTries(redistest.Dial(t, at))
 			g := newGate(t, tries)
 			g.logIn(t, "bob", "198.51.100.1")
 			c.fail(t, srv)
@@ -163,7 +164,7 @@ func TestThrottleWithoutAServer(t *testing.T) {
 				t.Errorf("2000 at once took %v", took)
 			}
 			c.mend(t, srv)
-			eventually(t, "it counts again", func() bool {
+			redistest.Eventually(t, "it counts again", func() bool {
 				_, err := tries.Reserve(t.Context(), []attempts.Bucket{bucket(1, hour)}, time.Now())
 				return err == nil
 			})
@@ -174,11 +175,11 @@ func TestThrottleWithoutAServer(t *testing.T) {
 
 // A server that only says no is asked again each time, and counts for nothing.
 func TestThrottleRefusedByTheServer(t *testing.T) {
-	_, at := onSocket(t)
-	c := dial(t, at)
-	tries := redis.NewTries(c).Patient()
+	_, at := redistest.OnSocket(t)
+	c := redistest.Dial(t, at)
+	tries := live.NewTries(c).Patient()
 	g := newGate(t, tries)
-	do(t, c, "CONFIG", "SET", "maxmemory", "1")
+	redistest.Do(t, c, "CONFIG", "SET", "maxmemory", "1")
 	let := 0
 	for i := range 50 {
 		if g.guess(t, "ann", "192.0.2.1", fmt.Sprint(i)) {
@@ -188,32 +189,24 @@ func TestThrottleRefusedByTheServer(t *testing.T) {
 	if let != 2 || g.failures() != 1 {
 		t.Errorf("%d tries, told %d times", let, g.failures())
 	}
-	do(t, c, "CONFIG", "SET", "maxmemory", "0")
+	redistest.Do(t, c, "CONFIG", "SET", "maxmemory", "0")
 	if _, err := tries.Reserve(t.Context(), []attempts.Bucket{bucket(1, hour)}, time.Now()); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 	// Scripts that the server forgot are sent again.
-	do(t, c, "SCRIPT", "FLUSH")
+	redistest.Do(t, c, "SCRIPT", "FLUSH")
 	if _, err := tries.Reserve(t.Context(), []attempts.Bucket{bucket(1, hour)}, time.Now()); err != nil {
 		t.Errorf("after SCRIPT FLUSH: %v", err)
 	}
-	do(t, c, "SET", "merlon:t:{01010000000000000000000000000000}", "nonsense")
+	redistest.Do(t, c, "SET", "merlon:t:{01010000000000000000000000000000}", "nonsense")
 	if _, err := tries.Reserve(t.Context(), []attempts.Bucket{bucket(1, hour)}, time.Now()); err == nil {
 		t.Error("nonsense is a bucket")
 	}
 }
 
-func signal(t *testing.T, s *server, sig syscall.Signal) {
-	t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// BenchmarkTries is what a log-in costs that is counted in five buckets.
 func BenchmarkTries(b *testing.B) {
-	_, at := onSocket(b)
-	g := newGate(b, redis.NewTries(dial(b, at)).Patient())
+	_, at := redistest.OnSocket(b)
+	g := newGate(b, live.NewTries(redistest.Dial(b, at)).Patient())
 	try := attempts.Try{Kind: attempts.Password, Account: "ann", Client: netip.MustParseAddr("192.0.2.1"), Password: "x"}
 	b.Run("a right password", func(b *testing.B) {
 		b.ReportAllocs()

@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"strings"
@@ -8,24 +8,25 @@ import (
 
 	"github.com/merlon-dev/merlon/ban"
 	"github.com/merlon-dev/merlon/ban/bantest"
-	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/internal/store/live"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 // bansAt returns a function that empties the server and opens it twice.
 func bansAt(at string) bantest.Open {
 	return func(t *testing.T) (one, other ban.Store) {
-		c, d := dial(t, at), dial(t, at)
+		c, d := redistest.Dial(t, at), redistest.Dial(t, at)
 		for _, node := range c.Nodes() {
 			if err := node.Do(t.Context(), node.B().Flushall().Build()).Error(); err != nil && !has(err.Error(), "NOPERM") {
 				t.Fatal(err)
 			}
 		}
-		return redis.NewBans(c), redis.NewBans(d)
+		return live.NewBans(c), live.NewBans(d)
 	}
 }
 
 func TestBans(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	bantest.TestStore(t, bansAt(at))
 }
 
@@ -38,9 +39,9 @@ func TestBansInACluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts three servers")
 	}
-	bantest.TestStore(t, bansAt(cluster(t)))
+	bantest.TestStore(t, bansAt(redistest.Cluster(t)))
 }
 
 func TestBansWithFewRights(t *testing.T) {
-	bantest.TestStore(t, bansAt(withTLS(t, append(strings.Fields(redis.BanRights), "+flushall")...)))
+	bantest.TestStore(t, bansAt(redistest.WithTLS(t, append(strings.Fields(live.BanRights), "+flushall")...)))
 }

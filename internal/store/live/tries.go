@@ -1,4 +1,4 @@
-package redis
+package live
 
 import (
 	"context"
@@ -25,12 +25,8 @@ import (
 // forgotten a week at the earliest, and all a year after the last.
 const triesPrefix = "merlon:t:"
 
-// TriesRights are what the ACL user of [Tries] needs beside [LinkRights].
+// TriesRights are what the ACL user of [Tries] needs, beside those of holding a connection.
 const TriesRights = "~" + triesPrefix + "* +evalsha +eval +time +get +set +del +zadd +zrem +zcard +zscore +zremrangebyscore +pexpire"
-
-// LinkRights are what every ACL user needs to hold a connection; for a cluster
-// or Sentinels as well.
-const LinkRights = "+ping +hello +auth +select +role +client|setname +cluster|slots +cluster|shards"
 
 const (
 	// triesWithin is how long counting may take. A log-in that Redis cannot

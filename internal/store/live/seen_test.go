@@ -1,4 +1,4 @@
-package redis_test
+package live_test
 
 import (
 	"fmt"
@@ -11,13 +11,15 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/merlon-dev/merlon/internal/store/live"
 	"github.com/merlon-dev/merlon/internal/store/redis"
+	"github.com/merlon-dev/merlon/test/redistest"
 )
 
 func seenContract(t *testing.T, at string) {
-	var replicas []redis.Seen
+	var replicas []live.Seen
 	for range 3 {
-		replicas = append(replicas, redis.NewSeen(dial(t, at)))
+		replicas = append(replicas, live.NewSeen(redistest.Dial(t, at)))
 	}
 	soon := time.Now().Add(5 * time.Minute)
 	for i := range 20 {
@@ -50,9 +52,9 @@ func seenContract(t *testing.T, at string) {
 }
 
 func TestSeen(t *testing.T) {
-	_, at := onSocket(t)
+	_, at := redistest.OnSocket(t)
 	seenContract(t, at)
-	c := dial(t, at)
+	c := redistest.Dial(t, at)
 	keys, err := c.Do(t.Context(), c.B().Keys().Pattern("*").Build()).AsStrSlice()
 	if err != nil || len(keys) != 21 {
 		t.Fatalf("%d keys, want 21: %v", len(keys), err)
@@ -71,20 +73,18 @@ func TestSeen(t *testing.T) {
 func TestSeenInMiniredis(t *testing.T) { seenContract(t, "redis://"+miniredis.RunT(t).Addr()) }
 
 func TestSeenWithFewRights(t *testing.T) {
-	seenContract(t, withTLS(t, strings.Fields(redis.SeenRights+" "+redis.LinkRights)...))
+	seenContract(t, redistest.WithTLS(t, strings.Fields(live.SeenRights+" "+redis.LinkRights)...))
 }
 
 // Nobody is the first at a server that cannot say so.
 func TestSeenFailsClosed(t *testing.T) {
-	srv, at := onSocket(t)
-	s := redis.NewSeen(dial(t, at))
+	srv, at := redistest.OnSocket(t)
+	s := live.NewSeen(redistest.Dial(t, at))
 	soon := time.Now().Add(time.Minute)
 	if ok, err := s.First(t.Context(), "a", soon); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	if err := srv.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	srv.Signal(t, syscall.SIGSTOP)
 	began := time.Now()
 	if ok, err := s.First(t.Context(), "b", soon); ok || err == nil {
 		t.Errorf("the server hangs: %v %v", ok, err)
@@ -92,14 +92,12 @@ func TestSeenFailsClosed(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("a server that hangs holds a log-in for %v", took)
 	}
-	if err := srv.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it goes on", func() bool {
+	srv.Signal(t, syscall.SIGCONT)
+	redistest.Eventually(t, "it goes on", func() bool {
 		ok, err := s.First(t.Context(), "a", soon)
 		return err == nil && !ok
 	})
-	srv.kill()
+	srv.Kill()
 	if ok, err := s.First(t.Context(), "c", soon); ok || err == nil {
 		t.Errorf("the server is dead: %v %v", ok, err)
 	}
