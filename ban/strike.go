@@ -65,6 +65,8 @@ func looking(status int) bool {
 // Done counts how r ended.
 func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	switch {
+	case o.Guard != "" && o.Status == http.StatusMisdirectedRequest && r.Site == "":
+		g.wrong(r) // no site serves the host: it is looked for what is not there
 	case o.Guard != "" && (o.Status >= 500 || o.Status == http.StatusMisdirectedRequest):
 		// Our own lack of something, or a connection that a client uses again for
 		// another site (RFC 9110, 15.5.20).

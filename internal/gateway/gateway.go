@@ -322,19 +322,6 @@ func (b *builder) pool(place string, c *upstream.Config) *upstream.Pool {
 	return p
 }
 
-func (b *builder) stranger() {
-	g, err := origin.New(origin.Config{})
-	if err != nil {
-		b.errs = append(b.errs, err)
-		return
-	}
-	p, err := headers.New(orZero(b.file.Headers))
-	if err != nil {
-		return // told with the sites
-	}
-	b.g.stranger = &route{gate: merlon.NewGate(g, refuseAll{}), headers: p}
-}
-
 func (b *builder) checkNames(setting string, list []string) {
 	for i, name := range list {
 		if name != "all" && !slices.Contains(GuardNames, name) {

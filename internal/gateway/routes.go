@@ -9,6 +9,10 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/ban"
+	"github.com/merlon-dev/merlon/decoy"
+	"github.com/merlon-dev/merlon/headers"
+	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 )
 
@@ -138,6 +142,33 @@ func literal(pattern string) int {
 		return len(pattern) + 1
 	}
 	return i
+}
+
+// stranger builds what answers for hosts that no site serves. There is nothing
+// to be had, but who looks for something there, as scanners do that ask by
+// address, is held to what stands at the top of the file. They name no site, so
+// they are banned at all. What is not for that place, such as a log-in, a
+// challenge or the WAF, is not asked.
+func (b *builder) stranger() {
+	c, st := b.file.Guards, b.env.State
+	r := &route{}
+	l := &list{off: c.Off, monitor: c.Monitor, of: r}
+	if b.env.replay {
+		l.off = []string{"all"}
+	}
+	bg, err := ban.New(orZero(c.Ban), ban.Env{Bans: st.Bans, Exempt: st.Crawlers.Sent})
+	b.fail("ban", err)
+	dg, err := decoy.New(orZero(c.Decoy))
+	b.fail("decoy", err)
+	lg, err := limit.New(orZero(c.Limit), st.Counts, b.places())
+	b.fail("limit", err)
+	og, err := origin.New(origin.Config{})
+	b.fail("address", err)
+	r.headers, err = headers.New(orZero(c.Headers))
+	b.fail("headers", err)
+	l.addEach(bg, dg, lg) // in front of origin, which refuses all that comes here
+	r.gate = merlon.NewGate(append(l.guards, og, refuseAll{})...)
+	b.g.stranger = r
 }
 
 // refuseAll stands behind origin where no site serves a host: there is nothing

@@ -63,6 +63,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 
 // match finds the route, and writes what the request says about its place.
 func (g *Gateway) match(r *merlon.Request) *route {
+	if path, err := origin.CanonicalPath(r.URL); err == nil || errors.Is(err, origin.ErrEncodedTwice) {
+		r.Path = path // the route may allow what is encoded twice
+	} // else origin refuses it
 	host, err := origin.CanonicalHost(r.Host)
 	if err != nil {
 		return g.stranger
@@ -72,9 +75,6 @@ func (g *Gateway) match(r *merlon.Request) *route {
 		return g.stranger
 	}
 	r.Site = s.name
-	if path, err := origin.CanonicalPath(r.URL); err == nil || errors.Is(err, origin.ErrEncodedTwice) {
-		r.Path = path // the route may allow what is encoded twice
-	} // else origin refuses it
 	rt := s.find(r.Path)
 	r.Route = rt.pattern
 	r.Conflict = s.conflict(r.Path, rt)

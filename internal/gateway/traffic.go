@@ -91,13 +91,9 @@ func (b *builder) traffic(setting, site string, c config.Guards) (t traffic) {
 	t.ban, err = ban.New(orZero(c.Ban), env)
 	fail("ban", err)
 	lc := orZero(c.Limit)
-	var where limit.Geo
-	if b.geo != nil {
-		where = b.geo
-	}
-	t.limit, err = limit.New(lc, st.Counts, where)
+	t.limit, err = limit.New(lc, st.Counts, b.places())
 	if err == nil && b.env.replay {
-		t.limit, err = limit.New(timeless(lc), st.Counts, where)
+		t.limit, err = limit.New(timeless(lc), st.Counts, b.places())
 	}
 	fail("limit", err)
 	if c.Throttle != nil {
@@ -105,6 +101,14 @@ func (b *builder) traffic(setting, site string, c config.Guards) (t traffic) {
 		fail("throttle", err)
 	}
 	return t
+}
+
+// places returns where addresses are, or nil if there is no database.
+func (b *builder) places() limit.Geo {
+	if b.geo == nil {
+		return nil
+	}
+	return b.geo
 }
 
 // tries reports whether a request brings something that may prove who sent it.

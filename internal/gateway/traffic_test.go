@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,6 +28,10 @@ func (g *gate) send(method, target, body string, fields ...string) *http.Respons
 	if from := hr.Header.Get("X-From"); from != "" { // of the connection
 		hr.RemoteAddr = from + ":4711"
 		hr.Header.Del("X-From")
+	}
+	if host := hr.Header["Host"]; host != nil {
+		hr.Host = host[0]
+		hr.Header.Del("Host")
 	}
 	w := httptest.NewRecorder()
 	g.ServeHTTP(w, hr)
@@ -305,4 +310,69 @@ func TestLimitByUserWithoutPeople(t *testing.T) {
 	if passed["198.51.100.1"] != 3 || passed["198.51.100.2"] != 3 {
 		t.Errorf("let through: %v, want 3 of each", passed)
 	}
+}
+
+// Scanners ask by address, and for hosts that nobody serves. What they do there
+// bans them at the sites, too.
+func TestStrangersAreBanned(t *testing.T) {
+	const scanner, office = "X-From: 198.51.100.1", "X-From: 198.51.100.2"
+	file := "limit: {burst: 40, rate: 1/s}\nban: {errors: 20, within: 1h, first: 1h, allow: [198.51.100.9]}\n" + shop
+	at := func(g *gate, host, path, from string, fields ...string) int {
+		return g.send("GET", path, "", append(fields, "Host: "+host, from)...).StatusCode
+	}
+	for name, attack := range map[string]func(g *gate, from string){
+		"a decoy":                  func(g *gate, from string) { at(g, "192.0.2.80", "/.env", from) },
+		"a decoy in other letters": func(g *gate, from string) { at(g, "192.0.2.80", "/%2e%65nv", from) },
+		"no host at all":           func(g *gate, from string) { at(g, "", "/.git/config", from) },
+		"looking around": func(g *gate, from string) {
+			for i := range 25 {
+				at(g, "192.0.2.80", "/admin"+strconv.Itoa(i), from)
+			}
+		},
+		"a flood": func(g *gate, from string) {
+			for range 700 {
+				at(g, "unknown.example", "/", from)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := open(t, read(t, file, newBackend(t, "app")))
+			attack(g, scanner)
+			if got := at(g, "shop.example.com", "/", scanner); got != 403 {
+				t.Errorf("the scanner at a site: %d", got)
+			}
+			if got := at(g, "192.0.2.80", "/", scanner); got != 403 {
+				t.Errorf("the scanner again: %d", got)
+			}
+			if got := at(g, "shop.example.com", "/", office); got != 200 {
+				t.Errorf("somebody else: %d", got)
+			}
+			g = open(t, read(t, file, newBackend(t, "app")))
+			attack(g, "X-From: 198.51.100.9")
+			if got := at(g, "shop.example.com", "/", "X-From: 198.51.100.9"); got != 200 {
+				t.Errorf("an address that is never banned: %d", got)
+			}
+		})
+	}
+	t.Run("what is no scanner", func(t *testing.T) {
+		g := open(t, read(t, file, newBackend(t, "app")))
+		for range 30 { // a balancer's health check
+			if got := at(g, "192.0.2.80", "/", office); got != 421 {
+				t.Fatalf("no site: %d", got)
+			}
+		}
+		// A page that wants its visitors banned.
+		at(g, "old.example.com", "/.env", office, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")
+		if got := at(g, "shop.example.com", "/", office); got != 200 {
+			t.Errorf("at the site: %d", got)
+		}
+	})
+	t.Run("monitored", func(t *testing.T) {
+		g := open(t, read(t, "monitor: [all]\n"+file, newBackend(t, "app")))
+		for _, path := range []string{"/.env", "/"} {
+			if got := at(g, "192.0.2.80", path, scanner); got != 421 {
+				t.Errorf("%s: %d, want 421 whatever is monitored", path, got)
+			}
+		}
+	})
 }
