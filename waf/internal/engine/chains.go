@@ -105,7 +105,7 @@ func reach(v *version) match.ByteSet {
 	if high(&have) {
 		have[2], have[3] = ^uint64(0), ^uint64(0)
 	}
-	return have
+	return have.Read()
 }
 
 // hopeless reports whether a chain makes nothing of a value that any trigger

@@ -43,7 +43,7 @@ type memo struct {
 type version struct {
 	text   string
 	bytes  match.ByteSet
-	folded match.ByteSet
+	folded match.ByteSet // bytes that it may have once it is folded, in either case
 	mark   uint32
 }
 
@@ -141,7 +141,7 @@ func (t *transaction) lookAt(s *screen, n int, v seclang.Variable, position int,
 
 func (t *transaction) addVersion(s string, p match.ByteSet) int32 {
 	t.mark++
-	t.versions = append(t.versions, version{s, p, p.Folded(), t.mark})
+	t.versions = append(t.versions, version{s, p, p.Read(), t.mark})
 	return int32(len(t.versions) - 1)
 }
 

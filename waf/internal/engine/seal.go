@@ -40,6 +40,22 @@ func (b *builder) seal(cl *class) {
 	for i := range min(len(cl.asks), 64) {
 		cl.asks[i].seal(cl, uint64(1)<<i)
 	}
+	b.sealFolding(cl)
+}
+
+// sealFolding has each byte that is not ASCII mean what it may become by
+// folding as well: at once, or when others are taken away from between.
+func (b *builder) sealFolding(cl *class) {
+	for c := range 256 {
+		var one match.ByteSet
+		one.Add(byte(c))
+		for _, to := range "sk" {
+			if read := one.Read(); c >= 0x80 && read.Has(byte(to)) {
+				cl.bytes[c].or(&cl.bytes[to])
+				cl.high |= cl.bytes[to].may
+			}
+		}
+	}
 }
 
 // sealSteps notes which bytes the steps of a chain change.

@@ -35,7 +35,7 @@ func TestShrinking(t *testing.T) {
 			if !high(&p) && len(out) > len(in)+1 {
 				t.Fatalf("%s makes %q of %q, which is longer by more than a byte", name, out, in)
 			}
-			have := reach(&version{bytes: p, folded: p.Folded()})
+			have := reach(&version{bytes: p, folded: p.Read()})
 			got := match.Presence(out)
 			for c := range 256 {
 				if got.Has(byte(c)) && !have.Has(byte(c)) {

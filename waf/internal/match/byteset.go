@@ -44,6 +44,18 @@ func (b ByteSet) Folded() ByteSet {
 	return b
 }
 
+// Read returns the bytes that a text with these bytes may have once it is
+// folded ([Fold]), with the other case of every ASCII letter.
+func (b ByteSet) Read() ByteSet {
+	if b.Has(longS[0]) {
+		b.Add('s')
+	}
+	if b.Has(kelvin[0]) {
+		b.Add('k')
+	}
+	return b.Folded()
+}
+
 // within tells whether every byte of b is in o, too.
 func (b *ByteSet) within(o *ByteSet) bool {
 	return b[0]&^o[0]|b[1]&^o[1]|b[2]&^o[2]|b[3]&^o[3] == 0

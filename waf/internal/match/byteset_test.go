@@ -2,6 +2,7 @@ package match_test
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/merlon-dev/merlon/waf/internal/match"
@@ -50,6 +51,29 @@ func TestPresence(t *testing.T) {
 		if got := match.Presence(string(s)); got != want {
 			t.Fatalf("%q: %x, want %x", s, got, want)
 		}
+	}
+}
+
+// What a text has once it is folded, in either case, is foretold.
+func TestRead(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 3))
+	pieces := []string{"k", "S", "x", "\u212a", "\u017f", "\xc5", "\xe2", "\x84", "\xbf", "\xaa", "é", "-"}
+	for range 5000 {
+		s := ""
+		for range rnd.IntN(4) {
+			s += pieces[rnd.IntN(len(pieces))]
+		}
+		may := match.Presence(s).Read()
+		for _, text := range []string{match.Fold(s), strings.ToUpper(match.Fold(s))} {
+			for _, c := range []byte(text) {
+				if c < 0x80 && !may.Has(c) {
+					t.Fatalf("%q becomes %q, which has %q", s, text, c)
+				}
+			}
+		}
+	}
+	if may := match.Presence("plain é").Read(); may.Has('k') || may.Has('s') {
+		t.Error("anything is foretold")
 	}
 }
 

@@ -76,8 +76,12 @@ var changes = []func(Mutator, []byte) []byte{
 	func(r Mutator, b []byte) []byte { // letters that fold to ASCII, also as entities and escapes
 		from := "kKsS"[r.IntN(4)]
 		to := map[byte][]string{'k': {"\u212a", "&#8490;", "&#x212A;", `\u212a`, "%u212a"}, 's': {"\u017f", "&#383;", "&#x17f;", `\u017f`, "%u017f"}}[from|0x20]
+		with := to[r.IntN(len(to))]
+		if r.IntN(2) == 0 { // all of them
+			return []byte(strings.NewReplacer(string(from|0x20), with, string(from&^0x20), with).Replace(string(b)))
+		}
 		if i := strings.IndexByte(string(b), from); i >= 0 {
-			return splice(b, i, i+1, to[r.IntN(len(to))])
+			return splice(b, i, i+1, with)
 		}
 		return b
 	},
