@@ -109,7 +109,11 @@ func badRules(rules []ruleset.Source, err error) error {
 		if e.Unsupported {
 			reason += "; engine: coraza can run it"
 		}
-		out = append(out, rules[e.Source].Bad(e.Line, reason))
+		at := rules[e.Source]
+		if at.Path != "" && e.File != at.Name {
+			at.Path = e.File // it is in a file that the setting's own includes
+		}
+		out = append(out, at.Bad(e.Line, reason))
 	}
 	return errors.Join(out...)
 }

@@ -1,6 +1,7 @@
 package waf_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -52,8 +53,28 @@ func TestVerdictsDiffer(t *testing.T) {
 		t.Fatal(err)
 	}
 	d = strict.Check(merlontest.Request(t, harmless))
-	if d.Passed() || d.Reason != waf.Attack || !told(d) {
+	if d.Passed() || d.Reason != waf.VerdictsDiffer || d.Code() != http.StatusForbidden || !told(d) {
 		t.Errorf("%+v", d)
+	}
+	if d := strict.Check(merlontest.Request(t, hostile)); d.Passed() || d.Reason != waf.Attack || told(d) {
+		t.Errorf("both refuse it alike: %+v", d)
+	}
+}
+
+// So it is with answers.
+func TestVerdictsDifferAboutAnswers(t *testing.T) {
+	g, err := waf.Disagreeing(waf.Config{}, `SecRule RESPONSE_HEADERS:X-Likes "@streq tea and biscuits" "id:1,phase:3,deny"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]merlon.Reason{"tea and biscuits": waf.VerdictsDiffer, "blue": waf.ResponseClean} {
+		r := merlontest.Request(t, harmless)
+		g.Check(r)
+		d := g.CheckResponse(r, &http.Response{StatusCode: 200, Proto: "HTTP/1.1", Header: http.Header{"X-Likes": {value}}, Body: http.NoBody})
+		if d.Reason != want || d.Passed() != (want == waf.ResponseClean) || told(d) == d.Passed() {
+			t.Errorf("%s: %+v", value, d)
+		}
+		g.Done(r, merlon.Outcome{})
 	}
 }
 

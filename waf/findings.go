@@ -25,12 +25,22 @@ func (g *Guard) denied(m *message.Request, v message.Verdict) merlon.Decision {
 	d := merlon.Refuse(http.StatusForbidden, Attack)
 	switch v.By {
 	case ruleset.QueryArguments, ruleset.BodyArguments:
-		return *g.tooMany("query string", 1+strings.Count(m.URI, "&"))
+		return disputed(*g.tooMany("query string", 1+strings.Count(m.URI, "&")), v)
 	case ruleset.BadURI, 200002, 200003: // the latter are Coraza's own
 		d = merlon.Refuse(http.StatusBadRequest, Malformed)
 	}
 	d.Findings = describe(v, func(s message.Spot) string { return partOf(m, s) })
 	d.Remedy = remedy(v)
+	return disputed(d, v)
+}
+
+// disputed says of a refusal that the two engines do not agree in it, so that
+// who watches reasons sees each difference.
+func disputed(d merlon.Decision, v message.Verdict) merlon.Decision {
+	if v.Differs != "" {
+		d.Reason = VerdictsDiffer
+		d.Findings = append(d.Findings, differs(v))
+	}
 	return d
 }
 
@@ -64,9 +74,6 @@ func describe(v message.Verdict, where func(message.Spot) string) []merlon.Findi
 	out = out[:min(len(out), maxFindings)]
 	if v.Threshold > 0 && v.Score > 0 {
 		out = append(out, merlon.Finding{Rule: "score", Value: fmt.Sprintf("%d of %d", v.Score, v.Threshold), Message: "anomaly score and the threshold"})
-	}
-	if v.Differs != "" {
-		out = append(out, differs(v))
 	}
 	return out
 }

@@ -40,7 +40,7 @@ func (g *Guard) judgeResponse(r *merlon.Request, x *exchange, res *http.Response
 		d := merlon.Refuse(http.StatusBadGateway, ResponseLeak)
 		d.Findings = describe(v, responsePart)
 		d.Remedy = remedy(v)
-		return d
+		return disputed(d, v)
 	}
 	d := passed(ResponseClean, v)
 	if whole {

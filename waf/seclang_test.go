@@ -75,6 +75,7 @@ func TestMistakesInRules(t *testing.T) {
 		{"bad pattern", "SecRule ARGS \"@rx (\" \\\n  \"id:1,phase:2,pass\"\n", `:1": SecRule: @rx: error parsing regexp`},
 		{"unknown variable", "\nSecRule NOTHING \"@rx x\" \"id:1,phase:2,pass\"", `:2": SecRule: there is no variable "NOTHING"`},
 		{"number taken", `SecRule ARGS "@rx x" "id:942100,phase:2,pass"`, `:1": `},
+		{"number of Merlon's", `SecRule ARGS "@rx x" "id:99001,phase:2,pass"`, `:1": SecRule: id:99001 is the number of another rule, Merlon's own rules:`},
 		{"not finished", "SecRule ARGS \"@rx x\" \\\n", `:1": the directive is not finished`},
 		{"only Coraza", `SecRule ARGS "@inspectFile /bin/true" "id:1,phase:2,pass"`, `:1": SecRule: `},
 		{"missing include", "Include nothing.conf", `:1": `},
@@ -99,7 +100,13 @@ func TestMistakesInRules(t *testing.T) {
 			}
 		})
 	}
-	_, err := waf.New(waf.Config{Rules: []string{rulesFile(t, "own.conf", `SecAction "id:1,phase:1,pass,setenv:'X=1'"`)}})
+	inner := rulesFile(t, "inner.conf", "# x\n\nSecNonsense On\n")
+	outer := rulesFile(t, "outer.conf", "Include "+inner+"\n")
+	_, err := waf.New(waf.Config{Rules: []string{outer}})
+	if want := fmt.Sprintf("rules[0] %q: SecNonsense: ", inner+":3"); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("in an included file: %q is missing in: %v", want, err)
+	}
+	_, err = waf.New(waf.Config{Rules: []string{rulesFile(t, "own.conf", `SecAction "id:1,phase:1,pass,setenv:'X=1'"`)}})
 	if err == nil || !strings.Contains(err.Error(), "engine: coraza can run it") {
 		t.Errorf("%v", err)
 	}

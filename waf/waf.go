@@ -94,9 +94,10 @@ type Config struct {
 	//	engine: coraza
 	Engine string `yaml:"engine,omitempty"`
 	// Verify is the share of requests that are judged by both engines. If they
-	// disagree, the stricter verdict holds, and the event and the metric
-	// merlon_monitored_total say so by the reason verdicts-differ. From 0 to 1;
-	// needs the native engine. Default 0. Example:
+	// disagree, the stricter verdict holds, and the event and the metrics say so
+	// by the reason verdicts-differ: merlon_monitored_total if the request
+	// passed, merlon_requests_total if it was refused. From 0 to 1; needs the
+	// native engine. Default 0. Example:
 	//
 	//	verify: 0.01
 	Verify float64 `yaml:"verify,omitempty"`
@@ -113,8 +114,9 @@ type Config struct {
 }
 
 const (
-	// VerdictsDiffer: the request passes, but the two engines that were asked
-	// do not agree in which rules it matched (see verify). Please report it.
+	// VerdictsDiffer: the two engines that were asked do not agree in which
+	// rules the request or its answer matched (see verify). It was refused if
+	// either of them refuses it. Please report it.
 	VerdictsDiffer merlon.Reason = "verdicts-differ"
 	// Clean: no rule matched, or too few to reach the threshold.
 	Clean merlon.Reason = "clean"

@@ -26,13 +26,16 @@ type Setup struct {
 	Types                                  *body.Types
 }
 
+// own is what errors call the texts that are not files.
+const own = "Merlon's own rules"
+
 // Around returns the rules of a guard without its exclusions: the set-up, the
 // operator's files around the CRS, and what none of them may change.
 func (s Setup) Around(before, after []Source) []Source {
 	return slices.Concat(
-		[]Source{{Text: s.before()}}, before,
-		[]Source{{Text: "Include @owasp_crs/*.conf"}}, after,
-		[]Source{{Text: s.enforced()}},
+		[]Source{{Name: own, Text: s.before()}}, before,
+		[]Source{{Name: own, Text: "Include @owasp_crs/*.conf"}}, after,
+		[]Source{{Name: own, Text: s.enforced()}},
 	)
 }
 
