@@ -169,6 +169,8 @@ func (r *replayed) tell(out, errs io.Writer, dir string, asJSON bool) error {
 	switch {
 	case r.Requests == 0 && len(r.faults) > 0:
 		return errSilent
+	case r.Requests == 0 && r.Unfinished > 0:
+		return fmt.Errorf("no request can be read in %s yet: what is being written can be read some time later, or when the gateway has stopped", dir)
 	case r.Requests == 0:
 		return fmt.Errorf("no request is recorded in %s in that time", dir)
 	}
@@ -209,7 +211,7 @@ func (r *replayed) print(out io.Writer) {
 		printf(out, "%d of all have a body that is not recorded, and are judged by their head alone.\n", r.HeadOnly)
 	}
 	if r.Unfinished > 0 {
-		printf(out, "%d segments are still being written; the newest requests are not in here.\n", r.Unfinished)
+		printf(out, "Segments that are still being written, or that a crash has cut off: %d; the newest requests are not in here.\n", r.Unfinished)
 	}
 	printf(out, "Rates, concurrent requests and answers are not replayed; values of secrets are not recorded.\n")
 	for _, c := range r.Changes {
