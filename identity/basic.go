@@ -379,11 +379,9 @@ func (b *BasicProver) verify(r *merlon.Request, tag, user, pass string) (*merlon
 	if err != nil {
 		return nil, &failure{why: BasicUnavailable, status: http.StatusServiceUnavailable, err: err}
 	}
-	name := id.Name
-	if name == "" {
-		if name, err = account.Fold(user); err != nil {
-			name = noName + shorten(user, 64)
-		}
+	name, bad := account.Fold(user) // as it was sent, whoever it stands for: see find
+	if bad != nil {
+		name = noName + shorten(user, 64)
 	}
 	at := place{name, r.Client}
 	known := b.device(at)

@@ -262,6 +262,10 @@ func TestBasicIsThrottled(t *testing.T) {
 	if reasonOf(last) != identity.TooManyTries || statusOf(last) != 429 {
 		t.Errorf("%v", last)
 	}
+	// trap 41: it tells nobody whose address it is, or who is in a file.
+	if _, err := b.Prove(basicRequest(t, "ann@example.com:wrong")); reasonOf(err) != identity.WrongPassword {
+		t.Errorf("the address of who has to wait: %v", err)
+	}
 	// A program that was there before is not kept out by what others try.
 	w, b = basicWorld(t, identity.Config{Basic: &identity.Basic{}})
 	w.ann()
@@ -339,6 +343,33 @@ func TestHtpasswd(t *testing.T) {
 	write("ann:" + good + "\n# and no eve any more\n")
 	if in("eve") {
 		t.Error("a user who was removed is remembered")
+	}
+}
+
+// trap 41: names of a file are counted as others are, however they are written.
+func TestWaitingTellsNobodyWhoIsInAFile(t *testing.T) {
+	_, good := hasher(t)
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	if err := os.WriteFile(path, []byte("Ann:"+good+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, identity.Config{})
+	b, err := identity.NewBasic(identity.Config{Basic: &identity.Basic{Htpasswd: path}}, w.env, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"Ann", "Bob"} { // only one of them is there
+		var last error
+		for n := range 9 {
+			r := basicRequest(t, fmt.Sprintf("%s:wrong%d", name, n))
+			r.Client = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+			_, last = b.Prove(r)
+		}
+		r := basicRequest(t, strings.ToUpper(name)+":wrong")
+		r.Client = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+		if _, err := b.Prove(r); reasonOf(last) != identity.TooManyTries || reasonOf(err) != identity.TooManyTries {
+			t.Errorf("%s: %v, then %v", name, last, err)
+		}
 	}
 }
 

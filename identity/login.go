@@ -29,7 +29,7 @@ func (d *Desk) Password(v Visit, name, pass string) (Step, error) {
 		return Step{}, err
 	}
 	ticket, wait := d.env.Throttle.Begin(ctx, attempts.Try{
-		Kind: attempts.Password, Account: user, Client: v.Client, Device: known, Password: pass,
+		Kind: attempts.Password, Account: user, Also: alias(a, user), Client: v.Client, Device: known, Password: pass,
 	})
 	if !wait.OK() {
 		return d.wait(v, a, user, account.ByPassword, wait), nil
@@ -73,7 +73,9 @@ func (d *Desk) Password(v Visit, name, pass string) (Step, error) {
 }
 
 // find returns the account with a log-in name or verified address; the zero
-// Account if there is none. user is what tries are counted by.
+// Account if there is none. user is what tries are counted by: what was typed,
+// since whoever is told to wait at a name, and then at an address, would know
+// that both are one person's.
 func find(ctx context.Context, accounts account.Store, name string) (a account.Account, user string, err error) {
 	user, err = account.Fold(name)
 	if err != nil {
@@ -92,7 +94,18 @@ func find(ctx context.Context, accounts account.Store, name string) (a account.A
 	case err != nil:
 		return account.Account{}, "", err
 	}
-	return a, a.Name, nil
+	return a, user, nil
+}
+
+// alias is the other name that an account can log in with, if it has one.
+func alias(a account.Account, user string) string {
+	switch {
+	case user != a.Name:
+		return a.Name
+	case a.EmailVerified && a.Email != a.Name:
+		return a.Email
+	}
+	return ""
 }
 
 // judge says why an account may not log in here and now; empty if it may.

@@ -13,6 +13,7 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/identity/attempts"
 )
 
 func TestLogIn(t *testing.T) {
@@ -120,6 +121,75 @@ func TestWaitingLooksTheSame(t *testing.T) {
 	known, unknown := states("ann", "198.51.100.1"), states("nobody", "203.0.113.1")
 	if !slices.Equal(known, unknown) || known[8] != identity.Wait {
 		t.Errorf("known %v, unknown %v", known, unknown)
+	}
+}
+
+// trap 41: nor does it tell that a name and an address are one person's.
+func TestWaitingTellsNobodyWhoseAddressItIs(t *testing.T) {
+	w := newWorld(t, identity.Config{})
+	w.ann()
+	b := w.browser("198.51.100.1")
+	for i := range 7 {
+		b.password("ann", fmt.Sprint("guess", i))
+	}
+	b.want(b.password("ann", "guess"), identity.Wait)
+	b.want(b.password("Ann ", "guess"), identity.Wait) // another way to write it is no other name
+	for _, email := range []string{"ann@example.com", "nobody@example.com"} {
+		b.want(b.password(email, "one more guess"), identity.Wrong)
+	}
+}
+
+// NIST SP 800-63B-4, 3.2.2: both of an account's names together are open to as
+// many guesses as it may have, and what its owner does by one ends the row of
+// the other.
+func TestBothNamesHaveTheTriesOfOne(t *testing.T) {
+	w := newWorld(t, identity.Config{})
+	w.ann()
+	lax := attempts.Schedule{Free: 1000}
+	var err error
+	w.env.Throttle, err = attempts.New(attempts.Config{Failures: 20, Account: lax, Address: lax, Subnet: lax}, masterKey(t), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.remake()
+	names := []string{"ann", "ann@example.com"}
+	guess := func() (looked int) {
+		for i := range 15 {
+			for _, name := range names {
+				b := w.browser(fmt.Sprintf("100.64.%d.1", i))
+				if b.password(name, fmt.Sprint("guess", i)).State == identity.Wrong {
+					looked++
+				}
+			}
+		}
+		return looked
+	}
+	open := func(why string) {
+		t.Helper()
+		for i, name := range names {
+			b := w.browser(fmt.Sprintf("203.0.113.%d", i+1))
+			if s := b.password(name, annsPassword); s.State != identity.SignedIn {
+				t.Errorf("after %s: by %s: %s", why, name, s.State)
+			}
+		}
+	}
+	owner := w.browser("192.0.2.1").signIn("ann@example.com")
+	if n := guess(); n != 20 {
+		t.Errorf("%d guesses were looked at, want 20", n)
+	}
+	owner.want(owner.password("ann", annsPassword), identity.SignedIn)
+	open("the owner's log-in")
+
+	guess()
+	stranger := w.browser("198.51.100.9")
+	stranger.want(stranger.do(func(v identity.Visit) (identity.Step, error) { return w.desk.AskRecover(v, "ann") }), identity.Sent)
+	secret := w.must(identity.RecoverLetter).Secret
+	s := stranger.do(func(v identity.Visit) (identity.Step, error) { return w.desk.Recover(v, secret) })
+	s = stranger.do(func(v identity.Visit) (identity.Step, error) { return w.desk.SetPassword(v, s.Pending, newPassword) })
+	stranger.want(s, identity.SignedIn)
+	for i, name := range slices.Backward(names) { // the one that the link was not asked for by first
+		b := w.browser(fmt.Sprintf("203.0.113.%d", i+10))
+		b.want(b.password(name, newPassword), identity.SignedIn)
 	}
 }
 

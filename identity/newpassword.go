@@ -60,7 +60,7 @@ func (d *Desk) SetPassword(v Visit, pend, pass string) (Step, error) {
 	e := Event{Name: PasswordChange, Account: a.ID, User: a.Name, Detail: p.Why}
 	if p.Purpose == toRecover {
 		e.Reason = Recovered
-		if err := d.env.Throttle.Forgive(v.Context(), a.Name); err != nil {
+		if err := d.env.Throttle.Forgive(v.Context(), a.Name, alias(a, a.Name)); err != nil {
 			e.Err = err
 		}
 		p.Methods = append(p.Methods, account.ByPassword)
@@ -179,7 +179,7 @@ func (d *Desk) current(v Visit, a account.Account, pass string) (Step, error) {
 		return Step{}, err
 	}
 	ticket, wait := d.env.Throttle.Begin(v.Context(), attempts.Try{
-		Kind: attempts.Password, Account: a.Name, Client: v.Client, Device: known, Password: pass,
+		Kind: attempts.Password, Account: a.Name, Also: alias(a, a.Name), Client: v.Client, Device: known, Password: pass,
 	})
 	if !wait.OK() {
 		return d.wait(v, a, a.Name, account.ByPassword, wait), nil

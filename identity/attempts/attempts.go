@@ -6,8 +6,11 @@
 // A try is counted before the password is looked at, and only a right one is
 // given back, so that parallel tries cannot overtake the counter. Names that
 // no account has are counted like those of accounts, so waiting tells nobody
-// who exists. The store that comes with it counts for one process and forgets
-// at its end; it checks no password itself.
+// who exists, and the log-in name and the address of one account apart, so that
+// it tells nobody that they belong together. Who guesses at both has twice the
+// tries in an hour, and no more until they are all used up. The store that
+// comes with it counts for one process and forgets at its end; it checks no
+// password itself.
 package attempts
 
 import (
@@ -39,6 +42,7 @@ const (
 type Try struct {
 	Kind    string
 	Account string     // the log-in name as account.Fold writes it, whether there is one or not
+	Also    string     // the account's other log-in name, if there is one: a right try ends the row of failures there, too
 	Client  netip.Addr // the address it comes from
 	// Device is the hash of a device that the caller knows to be the
 	// account's (account.Store.Device). It has a bucket of its own and does not wait for
@@ -165,12 +169,15 @@ func stricter(buckets []Bucket) []Bucket {
 	return buckets
 }
 
-// Forgive forgets all failures of an account: for administrators, and after
-// its owner has proved it by a link and all factors it has.
-func (t *Throttle) Forgive(ctx context.Context, account string) error {
+// Forgive forgets all failures of an account, by its log-in names: for
+// administrators, and after its owner has proved it by a link and all factors
+// it has.
+func (t *Throttle) Forgive(ctx context.Context, names ...string) error {
 	var refunds []Refund
-	for _, kind := range []string{Password, TOTP, Recovery, Reset} {
-		refunds = append(refunds, Refund{Key: t.bucketKey(kind, "account", account), All: true})
+	for _, name := range names {
+		for _, kind := range []string{Password, TOTP, Recovery, Reset} {
+			refunds = append(refunds, Refund{Key: t.bucketKey(kind, "account", name), All: true})
+		}
 	}
 	err := t.store.Refund(ctx, refunds, t.now())
 	return errors.Join(err, t.spare.Refund(ctx, refunds, t.now()))
@@ -235,6 +242,9 @@ func (k *Ticket) giveBack(success bool) {
 		refunds = append(refunds, r)
 	}
 	now := k.throttle.now()
+	if success && k.try.Also != "" {
+		refunds = append(refunds, Refund{Key: k.throttle.tryKey(k.try, "account", k.try.Also), Success: true})
+	}
 	if success && len(k.try.Device) > 0 {
 		// Others' failures were not consecutive; how long they wait stays.
 		t, try := k.throttle, k.try
@@ -262,6 +272,9 @@ func (t *Throttle) strangerBuckets(try Try, strained bool) []Bucket {
 	client, subnet := places(try.Client)
 	account, pair, most := c.Account, c.Pair, c.Failures
 	switch try.Kind {
+	case Password:
+		// Counted by the name that was typed, and an account may have two.
+		most = c.Failures / 2
 	case TOTP, Recovery, Reset:
 		account, pair = c.Code, c.Code
 	case Mail:

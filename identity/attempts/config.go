@@ -12,9 +12,11 @@ import (
 // times and a guesser try about a hundred passwords of one account, ever.
 type Config struct {
 	// Failures is how many tries of one account may fail without one that
-	// succeeds; after that only a browser that its owner logged in with
-	// before, a recovery link or an administrator helps. From 10 to 100 tries
-	// (NIST SP 800-63B-4, 3.2.2). Default: 100. Example:
+	// succeeds: half of them by its log-in name and half by its address,
+	// which are counted apart, also if it has but one of them. After that
+	// only a browser that its owner logged in with before, a recovery link or
+	// an administrator helps. From 10 to 100 tries (NIST SP 800-63B-4,
+	// 3.2.2). Default: 100. Example:
 	//
 	//	failures: 50
 	Failures int `yaml:"failures,omitempty"`

@@ -67,8 +67,8 @@ func (s *shard) set(k Key) []place {
 }
 
 // get returns the place of a key, taking that of another if there is none: of
-// the one that was used the longest ago, where each failure counts as an hour,
-// so that a flood of new names does not wash away who is under attack.
+// the one that was used the longest ago, where each failure counts as two
+// hours, so that a flood of new names does not wash away who is under attack.
 func (s *shard) get(k Key) *place {
 	if p := s.find(k); p != nil {
 		return p
@@ -88,7 +88,7 @@ func (p *place) worth() int64 {
 	if p.last == 0 {
 		return 0
 	}
-	return p.last + int64(min(p.total, maxFailures))*int64(time.Hour)
+	return p.last + int64(min(p.total, maxFailures))*int64(2*time.Hour)
 }
 
 // levelAt is how many failures still count.
