@@ -3,6 +3,7 @@ package stuffing
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -24,11 +25,16 @@ const (
 const maxAnswer = 64 << 10
 
 // CheckResponse learns from the backend's answer what came of the tries. After
-// a right one the browser is known, and a cookie says so.
+// a right one the browser is known, and a cookie says so. Nobody gets in as a
+// canary; that it is one counts when the answer is out, so that nothing tells it
+// from a user whom the backend does not know.
 func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Decision {
 	l := g.release(r)
 	if l == nil {
 		return merlon.Decision{Effect: merlon.Allow}
+	}
+	if l.canary != nil {
+		g.hold(r, &login{canary: l.canary})
 	}
 	switch g.judge(r, res) {
 	case unsure:
@@ -37,6 +43,10 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 	case wrong:
 		l.wrong()
 		return merlon.Pass(LoginFailed)
+	}
+	if l.canary != nil {
+		l.wrong()
+		return sprung(l.canary)
 	}
 	if len(l.tries) > 1 {
 		// Which of them was right cannot be told, and one's own account among
@@ -58,15 +68,18 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 // at stays counted: whoever hangs up before the answer must not guess for free.
 func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	l := g.release(r)
+	if l != nil && l.canary != nil {
+		defer g.throttle.Canary(context.WithoutCancel(r.Context()), *l.canary)
+	}
 	switch {
-	case l == nil:
+	case l == nil || len(l.tickets) == 0:
 	case !o.Upstream:
 		l.void()
 	case o.Status >= 500 || unlooked(o.Status):
 		l.unsure()
 	case o.Status < 200 || o.Status >= 400 || o.Guard != "" || len(l.tries) > 1:
 		l.wrong()
-	case slices.Contains(g.c.Failed.Status, o.Status) || len(g.c.Failed.Location)+len(g.c.Failed.Body) > 0 || g.c.Success.Cookie != "":
+	case l.canary != nil, slices.Contains(g.c.Failed.Status, o.Status) || len(g.c.Failed.Location)+len(g.c.Failed.Body) > 0 || g.c.Success.Cookie != "":
 		l.wrong()
 	default:
 		l.tickets[0].Right()

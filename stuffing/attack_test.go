@@ -2,7 +2,10 @@ package stuffing_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -319,32 +322,40 @@ func TestCanary(t *testing.T) {
 	c := config()
 	c.Canaries = stuffing.List{"J.Archer@example.com"}
 	w := newWorld(t, c, stuffing.Env{})
-	r := w.try("203.0.113.9", " j.archer@EXAMPLE.com", "x")
-	if r.status != tooMany || r.reason != stuffing.CanaryTried || w.looked.Load() != 0 {
-		t.Errorf("%d %s, looked at %d", r.status, r.reason, w.looked.Load())
+	// Whoever tries one is told what they are told of users that there are not.
+	for n := range 8 {
+		got := w.try("203.0.113.9", " j.archer@EXAMPLE.com", fmt.Sprint("x", n))
+		waited := w.waited()
+		want := w.try("198.51.100.9", "nobody@example.com", fmt.Sprint("x", n))
+		got.header.Del("X-Request-Id")
+		want.header.Del("X-Request-Id")
+		if got.status != want.status || !maps.EqualFunc(got.header, want.header, slices.Equal) || waited != w.waited() {
+			t.Errorf("try %d: %d %v after %v, and of another %d %v", n, got.status, got.header, waited, want.status, want.header)
+		}
 	}
 	if w.told(attempts.CanaryTried) != 1 {
 		t.Error("nobody was told")
 	}
-	for range 20 {
-		if refused := w.try("203.0.113.9", "owner@example.com", "x"); refused.status == tooMany {
-			for _, name := range []string{"Content-Type", "Cache-Control", "X-Content-Type-Options"} {
-				if refused.header.Get(name) != r.header.Get(name) {
-					t.Errorf("%s tells canaries from others", name)
-				}
-			}
-			break
+	// It costs the address more.
+	for from, enough := range map[string]bool{"203.0.113.9": false, "198.51.100.9": true} {
+		w.looked.Store(0)
+		for i := range 30 {
+			w.try(from, fmt.Sprintf("user%d@example.com", i), fmt.Sprint(from, i))
+		}
+		if n := w.looked.Load(); (n == 30) != enough {
+			t.Errorf("from %s %d of 30 tries were looked at", from, n)
 		}
 	}
-	for range 5 {
-		w.try("203.0.113.9", "j.archer@example.com", "y")
+	// Who has a canary's password is not let in, alone or in a batch.
+	if r := w.try("192.0.2.8", "j.archer@example.com", secret); r.status != tooMany || r.reason != stuffing.CanaryTried || r.header["Set-Cookie"] != nil {
+		t.Errorf("the right password: %d %s %v", r.status, r.reason, r.header)
 	}
-	w.looked.Store(0)
-	for i := range 60 {
-		w.try("203.0.113.9", fmt.Sprintf("user%d@example.com", i), fmt.Sprint("x", i))
+	hr := loginRequest(form, "email=ann%40example.com&email=j.archer%40example.com&password="+url.QueryEscape(secret))
+	if r := w.ask("192.0.2.8", hr); r.status != tooMany || r.header["Set-Cookie"] != nil {
+		t.Errorf("in a batch: %d %s %v", r.status, r.reason, r.header)
 	}
-	if n := w.looked.Load(); n >= 60 {
-		t.Errorf("canaries do not count against the address: %d of 60 were looked at", n)
+	if w.told(attempts.CanaryTried) != 2 {
+		t.Error("of another address nobody was told")
 	}
 	if r := w.try("192.0.2.9", "jarcher@example.com", secret); r.status != 200 {
 		t.Errorf("another name: %d", r.status)

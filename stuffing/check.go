@@ -17,6 +17,7 @@ type login struct {
 	tries   []try
 	tickets []*attempts.Ticket
 	found   []device
+	canary  *attempts.Try // nil if none is tried
 }
 
 // rounds bounds how often a try that waits is taken up again: others may have
@@ -36,13 +37,22 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if len(tries) == 0 {
 		return merlon.Pass(NotLogin)
 	}
+	l := &login{tries: tries, found: g.devices.read(r)}
 	for _, t := range tries {
 		if g.canaries[t.user] {
-			g.throttle.Canary(r.Context(), g.stranger(r, t))
-			return g.canary(t)
+			c := g.stranger(r, t)
+			l.canary = &c
 		}
 	}
-	return g.begin(r, &login{tries: tries, found: g.devices.read(r)})
+	begun := g.begin(r, l)
+	switch {
+	case l.canary == nil:
+	case begun.Passed():
+		begun.Reason = CanaryTried
+	default:
+		g.throttle.Canary(r.Context(), *l.canary)
+	}
+	return begun
 }
 
 func (g *Guard) stranger(r *merlon.Request, t try) attempts.Try {
@@ -199,12 +209,13 @@ func (g *Guard) schedule(by string) int {
 	return 0
 }
 
-// canary refuses as anybody is refused who has tried too often.
-func (g *Guard) canary(t try) merlon.Decision {
+// sprung refuses who has a canary's password, as anybody is refused who has
+// tried too often.
+func sprung(c *attempts.Try) merlon.Decision {
 	d := merlon.Refuse(http.StatusTooManyRequests, CanaryTried)
 	d.Problem = quotaExceeded
 	d.Header = http.Header{"Retry-After": {"64"}} // a wait that comes up in any schedule
-	d.Findings = []merlon.Finding{{Part: "log-in", Value: shorten(t.user), Message: "is a user that nobody is"}}
+	d.Findings = []merlon.Finding{{Part: "log-in", Value: shorten(c.Account), Message: "is a user that nobody is, and the password is right"}}
 	return d
 }
 

@@ -61,9 +61,10 @@ type Config struct {
 	//	success: {cookie: session}
 	Success Success `yaml:"success,omitempty"`
 	// Canaries are users that nobody is, left where only who steals or guesses
-	// finds them. A try of one raises an alarm, is refused without asking the
-	// backend, and counts as ten for its address; one or a list, at most 1000.
-	// Default: none. Example:
+	// finds them. A try of one raises an alarm, counts as ten for its address,
+	// and is answered by the backend as a try of any unknown user is; if it says
+	// that the password is right, the try is refused. One or a list, at most
+	// 1000. Default: none. Example:
 	//
 	//	canaries: [j.archer@example.com]
 	Canaries List `yaml:"canaries,omitempty"`

@@ -56,8 +56,9 @@ const (
 	LoginUnreadable merlon.Reason = "login-unreadable"
 	// LoginBatch: one request makes more tries than at_once allows.
 	LoginBatch merlon.Reason = "login-batch"
-	// CanaryTried: one of the canaries was tried. Nobody does that by mistake:
-	// find out where the name was found, and what else came from there.
+	// CanaryTried: one of the canaries was tried; if the try was refused for it,
+	// with the right password. Nobody does that by mistake: find out where the
+	// name was found, and what else came from there.
 	CanaryTried merlon.Reason = "canary-tried"
 )
 

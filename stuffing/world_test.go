@@ -163,6 +163,12 @@ func (w *world) ask(client string, hr *http.Request) reply {
 	w.backend.ServeHTTP(rec, r.Request)
 	res := rec.Result()
 	d = w.gate.CheckResponse(r, res)
+	if !d.Passed() {
+		rec = httptest.NewRecorder()
+		merlon.Respond(rec, r, d)
+		o.Status, o.Guard = d.Code(), r.RefusedBy()
+		return reply{rec.Code, rec.Header(), d.Reason}
+	}
 	session.StripAnswer(res.Header)
 	r.AddHeader(res.Header)
 	o.Status = res.StatusCode

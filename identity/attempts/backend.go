@@ -137,15 +137,17 @@ func (k *Ticket) Right() bool {
 	return true
 }
 
-// canaryCounts is how many failures one try of a canary is worth.
-const canaryCounts = 10
+// canaryCounts is how many failures one try of a canary is worth, beside the try
+// itself.
+const canaryCounts = 9
 
 // Canary says that somebody has tried an account that nobody has. It tells so
-// at once, and counts heavily against the address.
+// at once, and counts heavily against the address alone: the account's own
+// counts are as of any other, or the next try of it would tell that it is none.
 func (t *Throttle) Canary(ctx context.Context, try Try) {
 	now := t.now()
 	t.tell(Notice{Kind: CanaryTried, Time: now, Account: try.Account, Client: try.Client, Count: 1}, try.Account+" "+try.Client.String())
-	try.Device, try.Pass = nil, ""
+	try.Device, try.Pass, try.Account, try.Password = nil, "", "", ""
 	for range canaryCounts {
 		k, w := t.Begin(ctx, try)
 		if !w.OK() {
