@@ -220,7 +220,7 @@ func (p *people) redis() (*live.Sessions, error) {
 		return nil, err
 	}
 	p.stop = append(p.stop, c.Close, server.end)
-	return live.NewSessions(c), nil
+	return live.NewSessions(live.Connected(c)), nil
 }
 
 // tokenProofs are one token over and over, and many that are verified for the

@@ -42,7 +42,7 @@ func shared(t *testing.T, n int) (stores []attempts.Store) {
 		switch {
 		case err == nil:
 			t.Cleanup(c.Close)
-			stores = append(stores, live.NewTries(c))
+			stores = append(stores, live.NewTries(live.Connected(c)))
 		case time.Now().After(deadline):
 			t.Fatal(err)
 		default:

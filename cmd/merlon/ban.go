@@ -48,7 +48,7 @@ func (o *office) withBans(ctx context.Context, do func(ban.Store) error) error {
 	if o.config.Redis == "" {
 		return do(o.db.Bans())
 	}
-	return o.withRedis(func(c rueidis.Client) error { return do(live.NewBans(c)) })
+	return o.withRedis(func(c rueidis.Client) error { return do(live.NewBans(live.Connected(c))) })
 }
 
 // withRedis runs do with the Redis that the configuration names.
@@ -381,7 +381,7 @@ Merlon, and restarting it forgets them.`,
 					return errors.New("failed tries are in the memory of the running Merlon, since there is no redis; restarting it forgets them")
 				}
 				err = o.withRedis(func(c rueidis.Client) error {
-					return gateway.Forgive(ctx, o.config, live.NewTries(c), name, args[0])
+					return gateway.Forgive(ctx, o.config, live.NewTries(live.Connected(c)), name, args[0])
 				})
 				if errors.Is(err, gateway.ErrNoLogin) {
 					return fmt.Errorf("%s %w", name, err)

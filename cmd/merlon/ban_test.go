@@ -34,7 +34,7 @@ func TestBansInRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	bans := ban.NewBans(live.NewBans(client), nil, nil)
+	bans := ban.NewBans(live.NewBans(live.Connected(client)), nil, nil)
 	guard, err := ban.New(ban.Config{}, ban.Env{Bans: bans})
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func (o *office) within(ctx context.Context, do func(ctx context.Context) error)
 			return fmt.Errorf("redis: %w", err)
 		}
 		defer client.Close()
-		o.sessions = live.NewSessions(client)
+		o.sessions = live.NewSessions(live.Connected(client))
 	}
 	return do(ctx)
 }

@@ -112,12 +112,6 @@ func (s *Server) unshared(n count.Notice) {
 	s.note("limit", reason, message, "", reason != SharedBack, attrs)
 }
 
-// alone tells that Redis was down when Merlon started.
-func (s *Server) alone(err error) {
-	s.note("ban", ban.BansUnshared, "Redis cannot be reached: bans and tries at log-ins are this process's own until it is started again", "", true,
-		map[string]string{"error": err.Error()})
-}
-
 // note leaves an event about what a guard does outside of requests.
 func (s *Server) note(guard string, reason merlon.Reason, message, site string, alarm bool, attrs map[string]string) {
 	kind := ledger.Admin

@@ -105,7 +105,7 @@ func (s *Server) open(ctx context.Context, f *config.File, g *Gateway, version s
 		return err
 	}
 	s.people = settingsOf(f)
-	if s.state, err = openState(ctx, f, notified{bans: s.banned, counts: s.unshared, alone: s.alone}); err != nil {
+	if s.state, err = openState(ctx, f, notified{bans: s.banned, counts: s.unshared}); err != nil {
 		return err
 	}
 	if s.stores, err = OpenStores(f, s.state, s.log); err != nil {

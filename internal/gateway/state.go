@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/ban"
 	"github.com/merlon-dev/merlon/challenge"
@@ -38,7 +36,7 @@ type State struct {
 	Resume   *resume.Keeper
 
 	db       *store.DB       // nil for a rehearsal
-	redis    rueidis.Client  // nil if there is none
+	redis    *redis.Link     // nil if there is none
 	limits   *redis.Shared   // nil if there is no Redis
 	fallback *count.Fallback // nil if there is no Redis
 
@@ -100,11 +98,7 @@ const leaseTime = 200 * time.Millisecond
 type notified struct {
 	bans   func(ban.Notice)
 	counts func(count.Notice)
-	alone  func(err error) // bans and tries are not shared, since Redis was down at the start
 }
-
-// redisPatience is how long a starting process waits for its Redis.
-const redisPatience = 10 * time.Second
 
 // openState opens what f says, and makes the key and the database if they do
 // not exist.
@@ -139,10 +133,11 @@ func openState(ctx context.Context, f *config.File, n notified) (_ *State, err e
 		return nil, merlon.Within("redis", err)
 	}
 	closers = append(closers, func(context.Context) error { limits.Close(); return nil })
-	client, err := reach(ctx, at)
-	if _, people := f.SignIn(); err != nil && (people || !down(err)) {
+	link, err := redis.Open(ctx, at)
+	if err != nil {
 		return nil, merlon.Within("redis", err)
 	}
+	closers = append(closers, func(context.Context) error { link.Close(); return nil })
 	var shared count.Store = limits
 	if f.Lease > 0 {
 		lease := count.NewLease(int64(f.Lease), leaseTime, limits)
@@ -151,19 +146,10 @@ func openState(ctx context.Context, f *config.File, n notified) (_ *State, err e
 	}
 	counts := count.NewFallback(count.FallbackConfig{}, shared, local, limits.Count, n.counts)
 	closers = append(closers, func(context.Context) error { counts.Close(); return nil })
-	bans := ban.Store(db.Bans())
-	if client != nil {
-		bans = live.NewBans(client)
-	}
-	s := newState(key, counts, bans, n.bans)
+	s := newState(key, counts, live.NewBans(link.Client), n.bans)
 	s.db, s.limits, s.fallback, s.closers = db, limits, counts, closers
 	s.Classes = throttle.NewPool(limits.Count)
-	if client == nil {
-		n.alone(err)
-	} else {
-		s.redis, s.Tries, s.Resume = client, live.NewTries(client), resume.NewIn(key, live.NewKept(client))
-		s.closers = append(s.closers, func(context.Context) error { client.Close(); return nil })
-	}
+	s.redis, s.Tries, s.Resume = link, live.NewTries(link.Client), resume.NewIn(key, live.NewKept(link.Client))
 	s.start(ctx)
 	return s, nil
 }
@@ -175,30 +161,6 @@ func (s *State) start(ctx context.Context) {
 	done := make(chan struct{})
 	go func() { s.Bans.Run(ctx); close(done) }()
 	s.closers = append(s.closers, func(context.Context) error { cancel(); <-done; return nil })
-}
-
-// reach connects to the Redis at a URL, for what is kept there. One that is
-// starting itself is waited for.
-func reach(ctx context.Context, at secrets.Secret) (rueidis.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisPatience)
-	defer cancel()
-	for {
-		client, err := redis.Dial(at)
-		if err == nil || !down(err) {
-			return client, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(redisPatience / 20):
-		}
-	}
-}
-
-// down reports whether a server could not be reached, rather than refused.
-func down(err error) bool {
-	_, ok := errors.AsType[net.Error](err)
-	return ok
 }
 
 func closeAll(ctx context.Context, closers []func(context.Context) error) error {

@@ -146,7 +146,11 @@ func OpenStores(f *config.File, st *State, log *slog.Logger) (*Stores, error) {
 		Tries: attempts.NewMemory(c.Attempts.Places), Seen: oidc.NewMemory(), Resume: st.Resume,
 	}
 	if st.redis != nil {
-		s.Sessions, s.Tries, s.Seen = live.NewSessions(st.redis), live.NewTries(st.redis), live.NewSeen(st.redis)
+		link := st.redis.Client
+		s.Sessions, s.Tries, s.Seen = live.NewSessions(link), live.NewTries(link), live.NewSeen(link)
+		if _, err := link(); err != nil {
+			log.Error("Redis is not there: people are told 503 until it is, as sessions are kept in it", "error", err)
+		}
 	}
 	post, err := mail.New(c.Mail, mailHost(f), filepath.Join(f.Data, "mail"), log)
 	if err != nil {

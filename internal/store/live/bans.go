@@ -28,12 +28,12 @@ const BanRights = "~" + banPrefix + "* +evalsha +eval +get +set +hget +hset +hde
 	" +ping +hello +auth +select +role +client +cluster|slots +cluster|shards"
 
 // Bans is a [ban.Store].
-type Bans struct{ c rueidis.Client }
+type Bans struct{ link Link }
 
 var _ ban.Store = (*Bans)(nil)
 
 // NewBans returns the bans in a server.
-func NewBans(c rueidis.Client) *Bans { return &Bans{c} }
+func NewBans(l Link) *Bans { return &Bans{l} }
 
 func banKeys() []string {
 	return []string{banPrefix + "list", banPrefix + "ends", banPrefix + "version"}
@@ -92,6 +92,10 @@ func (b *Bans) Put(ctx context.Context, list []ban.Ban, atMost int, now time.Tim
 	if len(list) == 0 {
 		return 0, nil
 	}
+	c, err := b.link()
+	if err != nil {
+		return 0, err
+	}
 	args := make([]string, 0, 2+3*len(list))
 	args = append(args, strconv.Itoa(atMost), micros(now.Add(-ban.Remembered)))
 	for _, one := range list {
@@ -101,19 +105,27 @@ func (b *Bans) Put(ctx context.Context, list []ban.Ban, atMost int, now time.Tim
 		}
 		args = append(args, banID(one.Site, one.Key), micros(one.Until), string(body))
 	}
-	n, err := putBans.Exec(ctx, b.c, banKeys(), args).AsInt64()
+	n, err := putBans.Exec(ctx, c, banKeys(), args).AsInt64()
 	return int(n), banError(err)
 }
 
 // Lift implements [ban.Store].
 func (b *Bans) Lift(ctx context.Context, site, key string) (bool, error) {
-	n, err := liftBan.Exec(ctx, b.c, banKeys(), []string{banID(site, key)}).AsInt64()
+	c, err := b.link()
+	if err != nil {
+		return false, err
+	}
+	n, err := liftBan.Exec(ctx, c, banKeys(), []string{banID(site, key)}).AsInt64()
 	return n == 1, banError(err)
 }
 
 // List implements [ban.Store].
 func (b *Bans) List(ctx context.Context, have string) ([]ban.Ban, string, error) {
-	parts, err := listBans.Exec(ctx, b.c, banKeys(), []string{have}).ToArray()
+	c, err := b.link()
+	if err != nil {
+		return nil, have, err
+	}
+	parts, err := listBans.Exec(ctx, c, banKeys(), []string{have}).ToArray()
 	if err != nil {
 		return nil, have, banError(err)
 	}

@@ -21,7 +21,7 @@ func bansAt(at string) bantest.Open {
 				t.Fatal(err)
 			}
 		}
-		return live.NewBans(c), live.NewBans(d)
+		return live.NewBans(live.Connected(c)), live.NewBans(live.Connected(d))
 	}
 }
 

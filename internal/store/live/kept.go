@@ -28,10 +28,10 @@ const (
 var errKeptTooLarge = errors.New("redis: a form is too large to be kept")
 
 // Kept is a resume.Store that replicas share.
-type Kept struct{ c rueidis.Client }
+type Kept struct{ link Link }
 
 // NewKept returns the kept forms in a server.
-func NewKept(c rueidis.Client) Kept { return Kept{c} }
+func NewKept(l Link) Kept { return Kept{l} }
 
 var (
 	keepScript = rueidis.NewLuaScript(`
@@ -63,16 +63,24 @@ func (k Kept) Put(ctx context.Context, id [32]byte, sealed []byte, subject strin
 	if len(sealed) > maxKept {
 		return errKeptTooLarge
 	}
+	c, err := k.link()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, keptWithin)
 	defer cancel()
-	return keepScript.Exec(ctx, k.c, keptKeys(id), []string{rueidis.BinaryString(sealed), subject, millis(lifetime)}).Error()
+	return keepScript.Exec(ctx, c, keptKeys(id), []string{rueidis.BinaryString(sealed), subject, millis(lifetime)}).Error()
 }
 
 // Release implements resume.Store.
 func (k Kept) Release(ctx context.Context, id [32]byte, subject string, window time.Duration) ([]byte, error) {
+	c, err := k.link()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, keptWithin)
 	defer cancel()
-	sealed, err := releaseScript.Exec(ctx, k.c, keptKeys(id), []string{subject, millis(window)}).AsBytes()
+	sealed, err := releaseScript.Exec(ctx, c, keptKeys(id), []string{subject, millis(window)}).AsBytes()
 	if rueidis.IsRedisNil(err) {
 		return nil, nil
 	}
@@ -81,9 +89,13 @@ func (k Kept) Release(ctx context.Context, id [32]byte, subject string, window t
 
 // Take implements resume.Store.
 func (k Kept) Take(ctx context.Context, id [32]byte) ([]byte, string, error) {
+	c, err := k.link()
+	if err != nil {
+		return nil, "", err
+	}
 	ctx, cancel := context.WithTimeout(ctx, keptWithin)
 	defer cancel()
-	f, err := takeScript.Exec(ctx, k.c, keptKeys(id), nil).AsStrSlice()
+	f, err := takeScript.Exec(ctx, c, keptKeys(id), nil).AsStrSlice()
 	if rueidis.IsRedisNil(err) {
 		return nil, "", nil
 	}

@@ -34,7 +34,7 @@ func keepers(t *testing.T, at string) (one, other *resume.Keeper) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resume.NewIn(k, live.NewKept(redistest.Dial(t, at)))
+		return resume.NewIn(k, live.NewKept(live.Connected(redistest.Dial(t, at))))
 	}
 	return open(), open()
 }

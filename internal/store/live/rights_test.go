@@ -57,7 +57,7 @@ func TestRightsAreUsed(t *testing.T) {
 	}{
 		{"tries", live.TriesRights, func(t *testing.T, at string) {
 			triesContract(t, at)
-			reserve(t, live.NewTries(redistest.Dial(t, at)).Patient(), time.Now(), bucket(1, hour)) // by the server's clock
+			reserve(t, live.NewTries(live.Connected(redistest.Dial(t, at))).Patient(), time.Now(), bucket(1, hour)) // by the server's clock
 		}},
 		{"seen", live.SeenRights, seenContract},
 		{"kept", live.KeptRights, keptContract},

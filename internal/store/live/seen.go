@@ -31,22 +31,26 @@ const (
 // Seen is an [oidc.Seen] that replicas share: of all who bring the same at the
 // same time, to whichever of them, one is the first. If the server does not
 // answer, nobody is.
-type Seen struct{ c rueidis.Client }
+type Seen struct{ link Link }
 
 var _ oidc.Seen = Seen{}
 
 // NewSeen returns what a server has seen.
-func NewSeen(c rueidis.Client) Seen { return Seen{c} }
+func NewSeen(l Link) Seen { return Seen{l} }
 
 // First implements [oidc.Seen]. It hands the server a length of time, so that
 // the server's clock may be another.
 func (s Seen) First(ctx context.Context, id string, until time.Time) (bool, error) {
+	c, err := s.link()
+	if err != nil {
+		return false, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, seenWithin)
 	defer cancel()
 	sum := sha256.Sum256([]byte(id))
 	lives := max(time.Until(until), seenLeast)
 	key := seenPrefix + hex.EncodeToString(sum[:])
-	err := s.c.Do(ctx, s.c.B().Set().Key(key).Value("1").Nx().PxMilliseconds(lives.Milliseconds()+1).Build()).Error()
+	err = c.Do(ctx, c.B().Set().Key(key).Value("1").Nx().PxMilliseconds(lives.Milliseconds()+1).Build()).Error()
 	if rueidis.IsRedisNil(err) {
 		return false, nil
 	}

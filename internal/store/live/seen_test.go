@@ -19,7 +19,7 @@ import (
 func seenContract(t *testing.T, at string) {
 	var replicas []live.Seen
 	for range 3 {
-		replicas = append(replicas, live.NewSeen(redistest.Dial(t, at)))
+		replicas = append(replicas, live.NewSeen(live.Connected(redistest.Dial(t, at))))
 	}
 	soon := time.Now().Add(5 * time.Minute)
 	for i := range 20 {
@@ -79,7 +79,7 @@ func TestSeenWithFewRights(t *testing.T) {
 // Nobody is the first at a server that cannot say so.
 func TestSeenFailsClosed(t *testing.T) {
 	srv, at := redistest.OnSocket(t)
-	s := live.NewSeen(redistest.Dial(t, at))
+	s := live.NewSeen(live.Connected(redistest.Dial(t, at)))
 	soon := time.Now().Add(time.Minute)
 	if ok, err := s.First(t.Context(), "a", soon); !ok || err != nil {
 		t.Fatal(ok, err)

@@ -53,7 +53,7 @@ func fromMicros(s string) (time.Time, error) {
 
 // Sessions is a [session.Store].
 type Sessions struct {
-	c rueidis.Client
+	link Link
 
 	mu sync.Mutex
 	at map[session.Hash]string // the accounts' tags of sessions; they never change
@@ -71,8 +71,8 @@ const SessionRights = "~" + prefix + "* &" + channel + " +evalsha +eval +get +se
 	" +ping +hello +auth +select +role +client +cluster|slots +cluster|shards"
 
 // NewSessions returns the sessions in a server.
-func NewSessions(c rueidis.Client) *Sessions {
-	return &Sessions{c: c, at: make(map[session.Hash]string)}
+func NewSessions(l Link) *Sessions {
+	return &Sessions{link: l, at: make(map[session.Hash]string)}
 }
 
 // state writes what of a session changes, and what is compared: in order
@@ -104,29 +104,33 @@ func decode(body, st string) (session.Session, error) {
 
 // Put implements [session.Store].
 func (s *Sessions) Put(ctx context.Context, n session.Session, atMost int) ([]session.Hash, error) {
-	tag, body, err := s.announce(ctx, &n)
+	c, err := s.link()
 	if err != nil {
 		return nil, err
 	}
-	return hashes(putScript.Exec(ctx, s.c, []string{accountKey(tag)},
+	tag, body, err := announce(ctx, c, &n)
+	if err != nil {
+		return nil, err
+	}
+	return hashes(putScript.Exec(ctx, c, []string{accountKey(tag)},
 		[]string{n.Hash.String(), body, state(&n), micros(n.Issued), strconv.Itoa(atMost), n.ID, channel}))
 }
 
 // announce makes a session findable before it is there.
-func (s *Sessions) announce(ctx context.Context, n *session.Session) (tag, body string, err error) {
+func announce(ctx context.Context, c rueidis.Client, n *session.Session) (tag, body string, err error) {
 	b, err := json.Marshal(n)
 	if err != nil {
 		return "", "", err
 	}
 	tag = digest(n.Account)
 	until := n.Until.UnixMilli() + 1
-	point := s.c.B().Set().Key(pointerKey(n.Hash.String())).Value(tag).PxatMillisecondsTimestamp(until).Build()
-	if err := s.c.Do(ctx, point).Error(); err != nil {
+	point := c.B().Set().Key(pointerKey(n.Hash.String())).Value(tag).PxatMillisecondsTimestamp(until).Build()
+	if err := c.Do(ctx, point).Error(); err != nil {
 		return "", "", err
 	}
 	if n.Issuer != "" {
 		for _, key := range providerKeys(n.Issuer, n.Subject, n.SID) {
-			if err := indexScript.Exec(ctx, s.c, []string{key}, []string{tag, strconv.FormatInt(until, 10)}).Error(); err != nil {
+			if err := indexScript.Exec(ctx, c, []string{key}, []string{tag, strconv.FormatInt(until, 10)}).Error(); err != nil {
 				return "", "", err
 			}
 		}
@@ -148,14 +152,14 @@ func providerKeys(issuer, subject, sid string) []string {
 
 // tag returns the tag of a session's account; [session.ErrNotFound] if it has
 // none.
-func (s *Sessions) tag(ctx context.Context, h session.Hash) (string, error) {
+func (s *Sessions) tag(ctx context.Context, c rueidis.Client, h session.Hash) (string, error) {
 	s.mu.Lock()
 	tag, ok := s.at[h]
 	s.mu.Unlock()
 	if ok {
 		return tag, nil
 	}
-	tag, err := s.c.Do(ctx, s.c.B().Get().Key(pointerKey(h.String())).Build()).ToString()
+	tag, err := c.Do(ctx, c.B().Get().Key(pointerKey(h.String())).Build()).ToString()
 	if rueidis.IsRedisNil(err) {
 		return "", session.ErrNotFound
 	} else if err != nil {
@@ -190,12 +194,16 @@ func (s *Sessions) disremember(hashes []session.Hash) {
 
 // Get implements [session.Store].
 func (s *Sessions) Get(ctx context.Context, h session.Hash) (session.Session, error) {
-	tag, err := s.tag(ctx, h)
+	c, err := s.link()
+	if err != nil {
+		return session.Session{}, err
+	}
+	tag, err := s.tag(ctx, c, h)
 	if err != nil {
 		return session.Session{}, err
 	}
 	field := h.String()
-	v, err := s.c.Do(ctx, s.c.B().Hmget().Key(accountKey(tag)).Field(field, field+":t").Build()).ToArray()
+	v, err := c.Do(ctx, c.B().Hmget().Key(accountKey(tag)).Field(field, field+":t").Build()).ToArray()
 	if err != nil {
 		return session.Session{}, err
 	}
@@ -216,20 +224,28 @@ func (s *Sessions) Get(ctx context.Context, h session.Hash) (session.Session, er
 
 // Touch implements [session.Store].
 func (s *Sessions) Touch(ctx context.Context, h session.Hash, seen, expires time.Time) error {
-	tag, err := s.tag(ctx, h)
+	c, err := s.link()
 	if err != nil {
 		return err
 	}
-	return found(touchScript.Exec(ctx, s.c, []string{accountKey(tag)}, []string{h.String(), micros(seen), micros(expires)}))
+	tag, err := s.tag(ctx, c, h)
+	if err != nil {
+		return err
+	}
+	return found(touchScript.Exec(ctx, c, []string{accountKey(tag)}, []string{h.String(), micros(seen), micros(expires)}))
 }
 
 // Rotate implements [session.Store].
 func (s *Sessions) Rotate(ctx context.Context, old session.Hash, grace time.Time, n session.Session) error {
-	tag, body, err := s.announce(ctx, &n)
+	c, err := s.link()
 	if err != nil {
 		return err
 	}
-	return found(rotateScript.Exec(ctx, s.c, []string{accountKey(tag)},
+	tag, body, err := announce(ctx, c, &n)
+	if err != nil {
+		return err
+	}
+	return found(rotateScript.Exec(ctx, c, []string{accountKey(tag)},
 		[]string{old.String(), micros(grace), n.Hash.String(), body, state(&n), n.ID}))
 }
 
@@ -243,28 +259,32 @@ func found(r rueidis.RedisResult) error {
 }
 
 // accounts returns the tags of the accounts that may have what w selects.
-func (s *Sessions) accounts(ctx context.Context, w session.Where) ([]string, error) {
+func accounts(ctx context.Context, c rueidis.Client, w session.Where) ([]string, error) {
 	switch {
 	case w.Account != "":
 		return []string{digest(w.Account)}, nil
 	case w.Issuer != "" && (w.SID != "" || w.Subject != ""):
 		// Either set has every account that is meant.
 		key := providerKeys(w.Issuer, w.Subject, w.SID)[0]
-		return s.c.Do(ctx, s.c.B().Smembers().Key(key).Build()).AsStrSlice()
+		return c.Do(ctx, c.B().Smembers().Key(key).Build()).AsStrSlice()
 	}
 	return nil, nil
 }
 
 // End implements [session.Store].
 func (s *Sessions) End(ctx context.Context, w session.Where) ([]session.Hash, error) {
-	tags, err := s.accounts(ctx, w)
+	c, err := s.link()
+	if err != nil {
+		return nil, err
+	}
+	tags, err := accounts(ctx, c, w)
 	if err != nil {
 		return nil, err
 	}
 	var ended []session.Hash
 	var errs []error
 	for _, tag := range tags {
-		hs, err := hashes(endScript.Exec(ctx, s.c, []string{accountKey(tag)},
+		hs, err := hashes(endScript.Exec(ctx, c, []string{accountKey(tag)},
 			[]string{w.ID, w.Except, w.Issuer, w.Subject, w.SID, channel}))
 		ended = append(ended, hs...)
 		errs = append(errs, err)
@@ -296,13 +316,17 @@ func parseHashes(texts []string) ([]session.Hash, error) {
 
 // Find implements [session.Store].
 func (s *Sessions) Find(ctx context.Context, w session.Where) ([]session.Session, error) {
-	tags, err := s.accounts(ctx, w)
+	c, err := s.link()
+	if err != nil {
+		return nil, err
+	}
+	tags, err := accounts(ctx, c, w)
 	if err != nil {
 		return nil, err
 	}
 	var list []session.Session
 	for _, tag := range tags {
-		of, err := s.all(ctx, tag)
+		of, err := all(ctx, c, tag)
 		if err != nil {
 			return nil, err
 		}
@@ -317,7 +341,11 @@ func (s *Sessions) Find(ctx context.Context, w session.Where) ([]session.Session
 
 // List implements [session.Store].
 func (s *Sessions) List(ctx context.Context, account string, now time.Time) ([]session.Session, error) {
-	of, err := s.all(ctx, digest(account))
+	c, err := s.link()
+	if err != nil {
+		return nil, err
+	}
+	of, err := all(ctx, c, digest(account))
 	if err != nil {
 		return nil, err
 	}
@@ -329,17 +357,17 @@ func (s *Sessions) List(ctx context.Context, account string, now time.Time) ([]s
 }
 
 // all returns every session of an account.
-func (s *Sessions) all(ctx context.Context, tag string) ([]session.Session, error) {
-	all, err := s.c.Do(ctx, s.c.B().Hgetall().Key(accountKey(tag)).Build()).AsStrMap()
+func all(ctx context.Context, c rueidis.Client, tag string) ([]session.Session, error) {
+	fields, err := c.Do(ctx, c.B().Hgetall().Key(accountKey(tag)).Build()).AsStrMap()
 	if err != nil {
 		return nil, err
 	}
 	var list []session.Session
-	for field, body := range all {
+	for field, body := range fields {
 		if strings.HasSuffix(field, ":t") {
 			continue
 		}
-		n, err := decode(body, all[field+":t"])
+		n, err := decode(body, fields[field+":t"])
 		if err != nil {
 			return nil, err
 		}
@@ -353,7 +381,11 @@ func (s *Sessions) Gone(ctx context.Context, hs []session.Hash) ([]session.Hash,
 	if len(hs) == 0 {
 		return nil, nil
 	}
-	tags, err := s.tags(ctx, hs)
+	c, err := s.link()
+	if err != nil {
+		return nil, err
+	}
+	tags, err := s.tags(ctx, c, hs)
 	if err != nil {
 		return nil, err
 	}
@@ -365,9 +397,9 @@ func (s *Sessions) Gone(ctx context.Context, hs []session.Hash) ([]session.Hash,
 			continue
 		}
 		asked = append(asked, h)
-		cmds = append(cmds, s.c.B().Hexists().Key(accountKey(tags[i])).Field(h.String()).Build())
+		cmds = append(cmds, c.B().Hexists().Key(accountKey(tags[i])).Field(h.String()).Build())
 	}
-	for i, r := range s.c.DoMulti(ctx, cmds...) {
+	for i, r := range c.DoMulti(ctx, cmds...) {
 		there, err := r.AsBool()
 		if err != nil {
 			return nil, err
@@ -380,7 +412,7 @@ func (s *Sessions) Gone(ctx context.Context, hs []session.Hash) ([]session.Hash,
 }
 
 // tags returns the tags of many; empty for those that have none.
-func (s *Sessions) tags(ctx context.Context, hs []session.Hash) ([]string, error) {
+func (s *Sessions) tags(ctx context.Context, c rueidis.Client, hs []session.Hash) ([]string, error) {
 	tags := make([]string, len(hs))
 	var asked []int
 	var cmds rueidis.Commands
@@ -391,13 +423,13 @@ func (s *Sessions) tags(ctx context.Context, hs []session.Hash) ([]string, error
 			continue
 		}
 		asked = append(asked, i)
-		cmds = append(cmds, s.c.B().Get().Key(pointerKey(h.String())).Build())
+		cmds = append(cmds, c.B().Get().Key(pointerKey(h.String())).Build())
 	}
 	s.mu.Unlock()
 	if len(cmds) == 0 {
 		return tags, nil
 	}
-	for j, r := range s.c.DoMulti(ctx, cmds...) {
+	for j, r := range c.DoMulti(ctx, cmds...) {
 		tag, err := r.ToString()
 		if rueidis.IsRedisNil(err) {
 			continue
@@ -412,13 +444,17 @@ func (s *Sessions) tags(ctx context.Context, hs []session.Hash) ([]string, error
 
 // Watch implements [session.Store].
 func (s *Sessions) Watch(ctx context.Context, ready func(), ended func([]session.Hash)) error {
+	c, err := s.link()
+	if err != nil {
+		return err
+	}
 	var once sync.Once
 	hooked := rueidis.WithOnSubscriptionHook(ctx, func(p rueidis.PubSubSubscription) {
 		if p.Kind == "subscribe" {
 			once.Do(ready)
 		}
 	})
-	err := s.c.Receive(hooked, s.c.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
+	err = c.Receive(hooked, c.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
 		list, _ := parseHashes(strings.Fields(m.Message)) // what cannot be read is found by asking
 		s.disremember(list)
 		ended(list)

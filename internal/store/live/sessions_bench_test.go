@@ -13,7 +13,7 @@ import (
 // BenchmarkSessions is what sessions in a server of this machine cost.
 func BenchmarkSessions(b *testing.B) {
 	_, at := redistest.OnSocket(b)
-	store := live.NewSessions(redistest.Dial(b, at))
+	store := live.NewSessions(live.Connected(redistest.Dial(b, at)))
 	m, accounts := manager(b, store)
 	s, cookie := begin(b, m, accounts, "ann")
 	b.Run("check, read within the last second", func(b *testing.B) {

@@ -32,7 +32,7 @@ func replicas(at string) sessiontest.Open {
 				t.Fatal(err)
 			}
 		}
-		return live.NewSessions(c), live.NewSessions(d)
+		return live.NewSessions(live.Connected(c)), live.NewSessions(live.Connected(d))
 	}
 }
 
@@ -82,7 +82,7 @@ func TestSessionsInACluster(t *testing.T) {
 
 func TestSessionsBySentinel(t *testing.T) {
 	c := redistest.Dial(t, redistest.Sentinel(t))
-	store := live.NewSessions(c)
+	store := live.NewSessions(live.Connected(c))
 	s := sessiontest.New("ann", time.Now())
 	if _, err := store.Put(t.Context(), s, 10); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestSessionsBySentinel(t *testing.T) {
 func TestNoIDIsStored(t *testing.T) {
 	_, at := redistest.OnSocket(t)
 	c := redistest.Dial(t, at)
-	m, accounts := manager(t, live.NewSessions(c))
+	m, accounts := manager(t, live.NewSessions(live.Connected(c)))
 	_, cookie := begin(t, m, accounts, "ann")
 	dump := everything(t, c)
 	if !has(dump, "ann") {
@@ -138,7 +138,7 @@ func everything(t *testing.T, c rueidis.Client) string {
 func TestKeysExpireWithTheirLastSession(t *testing.T) {
 	_, at := redistest.OnSocket(t)
 	c := redistest.Dial(t, at)
-	store := live.NewSessions(c)
+	store := live.NewSessions(live.Connected(c))
 	long, short := sessiontest.New("ann", time.Now()), sessiontest.New("ann", time.Now())
 	long.Issuer, long.Subject, long.SID = "https://idp.example", "1", "2"
 	short.Issuer, short.Subject, short.SID = "https://idp.example", "1", "2"
@@ -168,7 +168,7 @@ func TestKeysExpireWithTheirLastSession(t *testing.T) {
 func TestWhatHasExpiredTakesNoRoom(t *testing.T) {
 	_, at := redistest.OnSocket(t)
 	c := redistest.Dial(t, at)
-	store := live.NewSessions(c)
+	store := live.NewSessions(live.Connected(c))
 	old, next := sessiontest.New("ann", time.Now().Add(-2*time.Hour)), sessiontest.New("ann", time.Now())
 	for _, s := range []session.Session{old, next} {
 		if _, err := store.Put(t.Context(), s, 10); err != nil {
@@ -183,7 +183,7 @@ func TestWhatHasExpiredTakesNoRoom(t *testing.T) {
 func TestStoredNonsenseIsAnError(t *testing.T) {
 	_, at := redistest.OnSocket(t)
 	c := redistest.Dial(t, at)
-	store := live.NewSessions(c)
+	store := live.NewSessions(live.Connected(c))
 	s := sessiontest.New("ann", time.Now())
 	if _, err := store.Put(t.Context(), s, 10); err != nil {
 		t.Fatal(err)
@@ -209,7 +209,7 @@ func TestStoredNonsenseIsAnError(t *testing.T) {
 // remembered for, a server that hangs or is gone lets nobody in.
 func TestServerThatIsGone(t *testing.T) {
 	srv, at := redistest.OnSocket(t)
-	m, accounts := manager(t, live.NewSessions(redistest.Dial(t, at)))
+	m, accounts := manager(t, live.NewSessions(live.Connected(redistest.Dial(t, at))))
 	_, cookie := begin(t, m, accounts, "ann")
 	prove := func() error {
 		_, err := m.Prove(request(cookie))
@@ -240,7 +240,7 @@ func TestServerThatIsGone(t *testing.T) {
 // A watch that lost its server says so, or hears of what ends when it is back.
 func TestWatchSurvivesItsServer(t *testing.T) {
 	srv, at := redistest.OnSocket(t)
-	store := live.NewSessions(redistest.Dial(t, at))
+	store := live.NewSessions(live.Connected(redistest.Dial(t, at)))
 	told := make(chan session.Hash, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -299,12 +299,12 @@ func TestEndElsewhere(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, at := redistest.OnSocket(t)
-			var store session.Store = live.NewSessions(redistest.Dial(t, at))
+			var store session.Store = live.NewSessions(live.Connected(redistest.Dial(t, at)))
 			if c.deaf {
 				store = deaf{store}
 			}
 			m, accounts := manager(t, store)
-			other, _ := manager(t, live.NewSessions(redistest.Dial(t, at)))
+			other, _ := manager(t, live.NewSessions(live.Connected(redistest.Dial(t, at))))
 			s, cookie := begin(t, m, accounts, "ann")
 			r, leave := openRequest(cookie)
 			defer leave()

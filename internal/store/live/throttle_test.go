@@ -80,7 +80,7 @@ func TestReplicasGiveNoMoreTries(t *testing.T) {
 	_, at := redistest.OnSocket(t)
 	var gates []*gate
 	for range 3 {
-		gates = append(gates, newGate(t, live.NewTries(redistest.Dial(t, at)).Patient()))
+		gates = append(gates, newGate(t, live.NewTries(live.Connected(redistest.Dial(t, at))).Patient()))
 	}
 	let := 0
 	for i := range 60 {
@@ -133,7 +133,7 @@ func TestThrottleWithoutAServer(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			srv, at := redistest.OnSocket(t)
-			tries := live.NewTries(redistest.Dial(t, at))
+			tries := live.NewTries(live.Connected(redistest.Dial(t, at)))
 			g := newGate(t, tries)
 			g.logIn(t, "bob", "198.51.100.1")
 			c.fail(t, srv)
@@ -177,7 +177,7 @@ func TestThrottleWithoutAServer(t *testing.T) {
 func TestThrottleRefusedByTheServer(t *testing.T) {
 	_, at := redistest.OnSocket(t)
 	c := redistest.Dial(t, at)
-	tries := live.NewTries(c).Patient()
+	tries := live.NewTries(live.Connected(c)).Patient()
 	g := newGate(t, tries)
 	redistest.Do(t, c, "CONFIG", "SET", "maxmemory", "1")
 	let := 0
@@ -206,7 +206,7 @@ func TestThrottleRefusedByTheServer(t *testing.T) {
 
 func BenchmarkTries(b *testing.B) {
 	_, at := redistest.OnSocket(b)
-	g := newGate(b, live.NewTries(redistest.Dial(b, at)).Patient())
+	g := newGate(b, live.NewTries(live.Connected(redistest.Dial(b, at))).Patient())
 	try := attempts.Try{Kind: attempts.Password, Account: "ann", Client: netip.MustParseAddr("192.0.2.1"), Password: "x"}
 	b.Run("a right password", func(b *testing.B) {
 		b.ReportAllocs()

@@ -55,7 +55,7 @@ const (
 // again afterwards. A server that evicts keys forgets failures: it should have
 // maxmemory-policy noeviction.
 type Tries struct {
-	c      rueidis.Client
+	link   Link
 	within time.Duration
 	clock  func(time.Time) string // empty: the server's
 	turns  chan struct{}
@@ -65,9 +65,9 @@ type Tries struct {
 var _ attempts.Store = (*Tries)(nil)
 
 // NewTries returns the failed tries in a server.
-func NewTries(c rueidis.Client) *Tries {
+func NewTries(l Link) *Tries {
 	return &Tries{
-		c: c, within: triesWithin, turns: make(chan struct{}, triesAtOnce),
+		link: l, within: triesWithin, turns: make(chan struct{}, triesAtOnce),
 		clock: func(time.Time) string { return "" },
 	}
 }
@@ -171,19 +171,23 @@ func (t *Tries) each(ctx context.Context, script *rueidis.Lua, calls []call) ([]
 	if time.Now().UnixNano() < t.rested.Load() {
 		return found, errRests
 	}
+	c, err := t.link()
+	if err != nil {
+		return found, err
+	}
 	type numbered struct {
 		i int
 		answer
 	}
 	answers := make(chan numbered, len(calls))
 	sent := 0
-	for i, c := range calls {
+	for i, one := range calls {
 		select {
 		case t.turns <- struct{}{}:
 			sent++
 			go func() {
 				defer func() { <-t.turns }()
-				answers <- numbered{i, read(script.Exec(ctx, t.c, c.keys, c.args))}
+				answers <- numbered{i, read(script.Exec(ctx, c, one.keys, one.args))}
 			}()
 		case <-ctx.Done():
 		}

@@ -31,7 +31,7 @@ func triesAt(at string) attemptstest.Open {
 					}
 				}
 			}
-			stores = append(stores, live.NewTries(c).AtTestTime())
+			stores = append(stores, live.NewTries(live.Connected(c)).AtTestTime())
 		}
 		return stores
 	}
@@ -84,7 +84,7 @@ func TestTriesDoNotBelieveTheReplicasClocks(t *testing.T) {
 	clocks := []time.Duration{0, 24 * time.Hour, -24 * time.Hour, 5 * time.Second}
 	var replicas []attempts.Store
 	for range clocks {
-		replicas = append(replicas, live.NewTries(redistest.Dial(t, at)).Patient())
+		replicas = append(replicas, live.NewTries(live.Connected(redistest.Dial(t, at))).Patient())
 	}
 	for i, skew := range clocks {
 		if r := reserve(t, replicas[i], time.Now().Add(skew), bucket(1, hour)); r.Wait != 0 {
@@ -157,7 +157,7 @@ func FuzzTriesAsInMemory(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, steps []byte) {
 		m.FlushAll()
-		here, there := attempts.NewMemory(1<<12), live.NewTries(c).AtTestTime()
+		here, there := attempts.NewMemory(1<<12), live.NewTries(live.Connected(c)).AtTestTime()
 		now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 		then := now
 		for i, step := range steps[:min(len(steps), 200)] {

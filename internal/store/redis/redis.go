@@ -53,6 +53,13 @@ func Dial(at secrets.Secret) (rueidis.Client, error) {
 	return rueidis.NewClient(o)
 }
 
+// Check says what of a URL, or of the file with authorities that it names, is
+// wrong. It connects to nothing.
+func Check(at secrets.Secret) error {
+	_, err := options(at)
+	return err
+}
+
 // options reads and checks a URL.
 func options(at secrets.Secret) (rueidis.ClientOption, error) {
 	const form = "must be a URL such as rediss://user:password@host:6379"
