@@ -79,7 +79,7 @@ func (p *Policy) SetNow(now func() time.Time) { p.service.now = now }
 
 // GuessBits judges a password by the common words.
 func GuessBits(password string, own ...string) float64 {
-	return guessBits(password, common(), ownWords(own))
+	return guessBits(password, own)
 }
 
 // CommonWords returns the words of common.txt, forwards.

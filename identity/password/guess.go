@@ -79,6 +79,7 @@ type guesser struct {
 	folded []rune  // in lower case
 	forms  [3]form // that, and with letters in the places of other characters
 	words  []map[string]float64
+	whole  []string  // what is looked for as it stands
 	best   []float64 // the least bits of the first i characters
 }
 
@@ -97,10 +98,13 @@ func newForm(text []rune) form {
 	return f
 }
 
-// guessBits returns the logarithm of about how many guesses it takes, with
-// words that take the bits given.
-func guessBits(password string, words ...map[string]float64) float64 {
-	g := guesser{text: []rune(password), words: words}
+// guessBits returns the logarithm of about how many guesses it takes for who
+// knows the common words and what is called so.
+func guessBits(password string, called ...[]string) float64 {
+	g := guesser{text: []rune(password), words: []map[string]float64{common()}, whole: wholes(called...)}
+	if len(called) > 0 {
+		g.words = append(g.words, ownWords(called...))
+	}
 	g.text = g.text[:min(len(g.text), maxJudged)]
 	n := len(g.text)
 	g.folded = make([]rune, n)
@@ -127,6 +131,7 @@ func guessBits(password string, words ...map[string]float64) float64 {
 		g.runs(i)
 		g.years(i)
 		g.wordsFrom(i)
+		g.wholesFrom(i)
 	}
 	return g.best[n]
 }
@@ -229,6 +234,17 @@ func (g *guesser) wordsFrom(i int) {
 	}
 }
 
+// wholesFrom finds names and addresses as they stand, however long they are.
+func (g *guesser) wholesFrom(i int) {
+	rest := g.forms[0].text[g.forms[0].at[i]:]
+	for _, w := range g.whole {
+		if strings.HasPrefix(rest, w) {
+			j := i + utf8.RuneCountInString(w)
+			g.reach(i, j, 1+capitals(g.text[i:j]))
+		}
+	}
+}
+
 // capitals returns what capital letters add to a word: little in the usual
 // places.
 func capitals(rs []rune) float64 {
@@ -276,6 +292,20 @@ func ownWords(lists ...[]string) map[string]float64 {
 		}
 	}
 	return own
+}
+
+// wholes returns what a user or a site is called by, in lower case: what cannot
+// be taken apart into words, such as a long name of a host, is found by that.
+func wholes(lists ...[]string) (whole []string) {
+	for _, list := range lists {
+		for _, text := range list {
+			text = strings.ToLower(norm.NFC.String(text[:min(len(text), MaxBytes)]))
+			if utf8.RuneCountInString(text) >= minOwnWord {
+				whole = append(whole, text)
+			}
+		}
+	}
+	return whole
 }
 
 // letters returns only the letters and digits of a text.

@@ -149,9 +149,9 @@ func (p *Policy) Check(ctx context.Context, password string, words []string, sec
 	if utf8.RuneCount(in) < least {
 		problems = append(problems, Problem{Rule: TooShort, Bound: least})
 	}
-	if guessBits(string(in), common()) < minBits {
+	if guessBits(string(in)) < minBits {
 		problems = append(problems, Problem{Rule: Guessable})
-	} else if guessBits(string(in), common(), ownWords(p.words, words)) < minBits {
+	} else if guessBits(string(in), p.words, words) < minBits {
 		problems = append(problems, Problem{Rule: Personal})
 	}
 	// What is refused anyway does not have to be told to a service.

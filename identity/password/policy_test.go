@@ -38,7 +38,10 @@ func rules(problems []password.Problem) string {
 }
 
 func TestPolicy(t *testing.T) {
-	words := []string{"ann-marie", "Ann-Marie O'Neil", "ann.oneil1977@bluebell-bakery.example", "Gatehouse", "wolfeschlegel"}
+	words := []string{
+		"ann-marie", "Ann-Marie O'Neil", "ann.oneil1977@bluebell-bakery.example", "Gatehouse", "wolfeschlegel",
+		"n@thelongestnameofahost.museum", "x.y@z.co.uk",
+	}
 	p := newPolicy(t, password.Config{Words: []string{"Roadrunner", "Springfield Works"}})
 	for _, c := range []struct {
 		password string
@@ -98,6 +101,13 @@ func TestPolicy(t *testing.T) {
 		{"esuohetag1", true, "personal"},
 		{"roadrunner12345", false, "guessable"}, // in the list of common words, too
 		{"Springfield#works1", false, "personal"},
+		// Names and addresses as they stand, with what people put behind them.
+		{"ann.oneil1977@bluebell-bakery.example", false, "personal"},
+		{"ann.oneil1977@bluebell-bakery.example1", false, "personal"},
+		{"Ann-Marie O'Neil Ann-Marie", false, "personal"},
+		{"N@TheLongestNameOfAHost.museum!", false, "personal"},
+		{"n@thelongestnameofahost.museum n@thelongestnameofahost.museum", false, "personal"},
+		{"x.y@z.co.uk2024", false, "personal"},
 		// They may be in it.
 		{"ann likes marmalade on 7 trains", false, ""},
 		{"Gatehouse of nine purple geese", false, ""},
