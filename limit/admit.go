@@ -170,6 +170,9 @@ func (g *Guard) admit(f *face, c *caller) (in admission, refused *merlon.Decisio
 	at := now(c.r)
 	var unclear error
 	for _, gr := range f.groups {
+		if gr.tier() && !gr.holds(c.r.Identity) {
+			continue
+		}
 		if gr.field != "" && !c.unread {
 			unclear = errors.Join(unclear, s.addValues(gr, c, at))
 			continue

@@ -3,11 +3,13 @@ package limit
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/count"
 )
 
@@ -19,6 +21,17 @@ type group struct {
 	cost     int64
 	top      bool // its settings stand in Config itself, so that a route may change them
 	measures []*measure
+
+	roles, except []string // whom it is for, and whom not; anybody if empty
+}
+
+// tier reports whether g is for some and not for others.
+func (g *group) tier() bool { return len(g.roles)+len(g.except) > 0 }
+
+// holds reports whether g is for who is asking.
+func (g *group) holds(id *merlon.Identity) bool {
+	has := func(role string) bool { return id != nil && slices.Contains(id.Roles, role) }
+	return (len(g.roles) == 0 || slices.ContainsFunc(g.roles, has)) && !slices.ContainsFunc(g.except, has)
 }
 
 type measured uint8
@@ -68,6 +81,13 @@ func (m *measure) tell() {
 	if m.kind == rate && m.quota.Burst <= cached {
 		m.passes = make([]atomic.Pointer[http.Header], m.quota.Burst+1)
 	}
+}
+
+func (g *group) policies() (list []string) {
+	for _, m := range g.measures {
+		list = append(list, m.policy())
+	}
+	return list
 }
 
 func (m *measure) policy() string {

@@ -114,7 +114,7 @@ type Config struct {
 type Limit struct {
 	// Name is what answers and events call the limit: up to 32 small letters,
 	// digits and hyphens, unlike any other name here or inherited. Default:
-	// made from by, such as user-route. Example:
+	// made from by and roles, such as user-route or user-gold. Example:
 	//
 	//	name: per-user
 	Name string `yaml:"name,omitempty"`
@@ -160,6 +160,16 @@ type Limit struct {
 	//
 	//	distinct: true
 	Distinct bool `yaml:"distinct,omitempty"`
+	// Roles are whom the limit is for: it holds for who has one of them, and for
+	// nobody else. At most 32. Default: it holds for everybody. Example:
+	//
+	//	roles: [gold]
+	Roles []string `yaml:"roles,omitempty"`
+	// Except are whom the limit is not for: it holds for everybody else, who is
+	// not signed in among them. At most 32. Default: none. Example:
+	//
+	//	except: [gold, silver]
+	Except []string `yaml:"except,omitempty"`
 }
 
 // Concurrent bounds requests that are under way in one process at the same

@@ -19,6 +19,7 @@ const (
 	defaultClient = 512
 	maxCount      = 1_000_000
 	maxName       = 32
+	maxRoles      = 32
 )
 
 // defaultRate is what one client may send to one route.
@@ -94,26 +95,29 @@ func (b *builder) guard(s count.Store) *Guard {
 	var policy []string
 	for _, gr := range b.groups {
 		f := &g.front
-		if slices.ContainsFunc(gr.by, dimension.known) {
+		if gr.tier() || slices.ContainsFunc(gr.by, dimension.known) {
 			f = &g.known
 		}
 		f.groups = append(f.groups, gr)
 		f.reads = f.reads || gr.field != ""
-		for _, m := range gr.measures {
-			policy = append(policy, m.policy())
+		if !gr.tier() {
+			policy = append(policy, gr.policies()...)
 		}
 	}
 	if c.Concurrent.Client > 0 {
 		g.tellBusy = true
 		policy = append(policy, fmt.Sprintf("%q;q=%d;qu=\"concurrent-requests\"", busyName, c.Concurrent.Client))
 	}
-	line := []string{strings.Join(policy, ", ")}
+	g.policy = []string{strings.Join(policy, ", ")}
 	for _, gr := range b.groups {
+		line := g.policy
+		if gr.tier() { // told to whom it is for
+			line = []string{strings.Join(append(slices.Clone(policy), gr.policies()...), ", ")}
+		}
 		for _, m := range gr.measures {
 			m.line = line
 		}
 	}
-	g.policy = line
 	return g
 }
 
@@ -165,7 +169,7 @@ func boundsClients(by []dimension) bool {
 func (b *builder) further(setting string, l Limit) {
 	before := len(b.errs)
 	at := func(name string) string { return setting + "." + name }
-	g := &group{name: l.Name, cost: b.cost}
+	g := &group{name: l.Name, cost: b.cost, roles: l.Roles, except: l.Except}
 	g.by = l.By.dimensions(b.geo, func(value, rule string) { b.bad(at("by"), value, rule) })
 	b.number(at("burst"), l.Burst)
 	b.number(at("cost"), l.Cost)
@@ -192,17 +196,36 @@ func (b *builder) further(setting string, l Limit) {
 	case l.Distinct && (l.Bytes.set() || l.Concurrent > 0):
 		b.bad(at("distinct"), "true", "must not stand with bytes or concurrent, which count every request: write two limits")
 	}
+	b.tier(at, l)
 	if len(b.errs) > before {
 		return
 	}
 	if g.name == "" {
-		g.name = nameOf(g.by)
+		g.name = nameOf(g.by, l.Roles...)
 	}
 	g.measures = b.measures(setting+".", l.Rate, l.Burst, l.Quota, l.Bytes, l.Distinct)
 	if l.Concurrent > 0 {
 		g.measures = append(g.measures, &measure{kind: places, quota: count.Quota{Burst: int64(l.Concurrent)}, text: strconv.Itoa(l.Concurrent)})
 	}
 	b.add(g, costAt, at("name"))
+}
+
+// tier checks whom a limit is for.
+func (b *builder) tier(at func(string) string, l Limit) {
+	for setting, roles := range map[string][]string{"roles": l.Roles, "except": l.Except} {
+		for i, role := range roles {
+			switch place := at(fmt.Sprintf("%s[%d]", setting, i)); {
+			case i == maxRoles:
+				b.bad(place, role, "must be one of at most 32")
+			case role == "":
+				b.bad(place, role, "must be the name of a role")
+			case slices.Contains(roles[:i], role):
+				b.bad(place, role, "is there twice")
+			case setting == "except" && slices.Contains(l.Roles, role):
+				b.bad(place, role, "stands in roles, too")
+			}
+		}
+	}
 }
 
 // measures are those of one limit; prefix is the place of its settings.
@@ -285,21 +308,21 @@ func (b *builder) name(setting, name string) {
 	b.names = append(b.names, name)
 }
 
-// nameOf makes a name of what a limit tells requests apart by.
-func nameOf(by []dimension) string {
+// nameOf makes a name of what a limit tells requests apart by, and whom it is for.
+func nameOf(by []dimension, roles ...string) string {
 	words := make([]string, len(by))
 	for i, d := range by {
-		words[i] = strings.Map(func(r rune) rune {
-			switch {
-			case r >= 'A' && r <= 'Z':
-				return r + 'a' - 'A'
-			case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
-				return r
-			}
-			return '-'
-		}, d.String())
+		words[i] = d.String()
 	}
-	name := strings.Join(words, "-")
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':
+			return r
+		}
+		return '-'
+	}, strings.Join(append(words, roles...), "-"))
 	return strings.Trim(name[:min(len(name), maxName)], "-")
 }
 

@@ -62,7 +62,7 @@ func TestMistakesHavePlaces(t *testing.T) {
 		"limit: {quota: 5/h}":                         `f:1:16: limit.quota "5/h": must be a number and hour, day, week or month, such as 10000/day, or off; a rate of s, min, h or d is for rate`,
 		"limit: {bytes: 5/year}":                      `f:1:16: limit.bytes "5/year": must be a size and s, min, h, d, hour, day, week or month, such as 10GiB/day, or off`,
 		"limit: {by: {user: 1}}":                      `f:1:14: limit.by: must be text or a list of texts, in quotes if it holds a colon`,
-		"limit: {limits: [{by: user, rates: 5/s}]}":   `f:1:29: limit.limits[0].rates: unknown setting; known here: burst, by, bytes, concurrent, cost, distinct, name, quota, rate`,
+		"limit: {limits: [{by: user, rates: 5/s}]}":   `f:1:29: limit.limits[0].rates: unknown setting; known here: burst, by, bytes, concurrent, cost, distinct, except, name, quota, rate, roles`,
 		"limit: {limits: [{by: user, rate: 5/year}]}": `f:1:35: limit.limits[0].rate "5/year": must be a number and a time such as 100/s, 600/min, 10/h or 1/d, or off`,
 	} {
 		_, err := config.Parse("f", []byte(text))

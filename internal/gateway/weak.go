@@ -81,6 +81,9 @@ func (b *builder) weakLimits(say func(place, text string), place string, c confi
 	all := []limit.By{c.Limit.By}
 	for _, l := range c.Limit.Limits {
 		all = append(all, l.By)
+		if len(l.Roles) > 0 {
+			say(place, "limit: of role "+strings.Join(l.Roles, ", ")+" holds for nobody, since nobody can sign in without identity")
+		}
 	}
 	for _, by := range all {
 		for _, word := range by {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/merlon-dev/merlon/ledger"
 	"github.com/merlon-dev/merlon/test/harness"
@@ -112,7 +113,9 @@ func TestBackendLogin(t *testing.T) {
 	if strings.Contains(text, "canary") {
 		t.Errorf("who tries it is told: %s", text)
 	}
-	m.Events(t, 1, func(e ledger.Event) bool { return e.Kind == ledger.Alarm && e.Message == "canary-tried" && e.Client != "" })
+	m.Events(t, 1, func(e ledger.Event) bool {
+		return e.Kind == ledger.Alarm && e.Message == "canary-tried" && e.Client != ""
+	})
 }
 
 // key makes an account for a program, and a key for it.
@@ -170,6 +173,20 @@ func TestLimitsByUser(t *testing.T) {
 	}
 	if res, _ := get("/orders/1001", ""); res.StatusCode != http.StatusUnauthorized {
 		t.Errorf("nobody: %d, want 401", res.StatusCode)
+	}
+
+	// There is more for gold, once ann has the role.
+	if out, code := m.Run(t, "user", "set", "ann-bot", "--role", "+gold", "-c", config); code != 0 {
+		t.Fatal(out)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if res, _ = get("/orders/1001", ann); res.StatusCode == http.StatusOK || time.Now().After(end) {
+			break
+		}
+	}
+	if policy := strings.Join(res.Header.Values("RateLimit-Policy"), ", "); res.StatusCode != http.StatusOK ||
+		!strings.Contains(policy, `"per-gold-user";q=300`) || strings.Contains(policy, `"per-user"`) {
+		t.Errorf("ann with gold: %d, told %s", res.StatusCode, policy)
 	}
 
 	// Six reports weigh as much as the thirty orders.
