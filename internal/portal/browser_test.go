@@ -206,13 +206,15 @@ func TestRecoveryInABrowser(t *testing.T) {
 }
 
 // A form's answer leads to another host: the application that somebody lets
-// know who they are.
+// know who they are, and on to where that sends them.
 func TestConsentInABrowser(t *testing.T) {
 	w := newWorld(t, identity.Config{}, portal.Config{Brand: portal.Brand{Name: "The Harbour Shop"}})
 	w.ann()
-	elsewhere := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	start := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		_, _ = rw.Write([]byte("<title>app</title>back at the application"))
 	}))
+	defer start.Close()
+	elsewhere := httptest.NewTLSServer(http.RedirectHandler(start.URL, http.StatusFound))
 	defer elsewhere.Close()
 	host := "127.0.0.1:" + port(elsewhere)
 	w.more = func(rw http.ResponseWriter, r *merlon.Request) bool {

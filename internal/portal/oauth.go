@@ -110,8 +110,10 @@ func (s serverPages) Fail(w http.ResponseWriter, hr *http.Request, status int, r
 }
 
 // sources are what a consent form's answer may lead to, as sources of a
-// Content-Security-Policy: the application's host, or its own scheme. What
-// could end the directive is left out, and then the browser stays here.
+// Content-Security-Policy: the schemes that the application has, since it may
+// send people on to other hosts, and browsers hold that against the form as
+// well. What could end the directive is left out, and then the browser stays
+// here.
 func sources(host string) string {
 	for _, c := range host {
 		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]", c) {
@@ -126,9 +128,9 @@ func sources(host string) string {
 	case host == "":
 		return ""
 	case name == "localhost", net.ParseIP(strings.Trim(name, "[]")).IsLoopback():
-		return "http://" + host + " https://" + host
+		return "http: https:"
 	case err != nil && !strings.Contains(host, ":"):
-		return "https://" + host + " " + host + ":" // a host, or a scheme such as com.example.app
+		return "https: " + host + ":" // a host, or a scheme such as com.example.app
 	}
-	return "https://" + host
+	return "https:"
 }

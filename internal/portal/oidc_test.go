@@ -305,9 +305,9 @@ func TestWhatComesBackFromAProvider(t *testing.T) {
 
 func TestWhereAConsentMayLead(t *testing.T) {
 	for host, want := range map[string]string{
-		"wiki.example.com": "https://wiki.example.com wiki.example.com:", "wiki.example.com:8443": "https://wiki.example.com:8443",
-		"127.0.0.1:5000": "http://127.0.0.1:5000 https://127.0.0.1:5000", "localhost": "http://localhost https://localhost",
-		"com.example.app": "https://com.example.app com.example.app:", "": "", "evil; script-src *": "", "a'b": "", "a b": "",
+		"wiki.example.com": "https: wiki.example.com:", "wiki.example.com:8443": "https:", "[2001:db8::1]": "https:",
+		"127.0.0.1:5000": "http: https:", "localhost": "http: https:", "[::1]:5000": "http: https:", "[::1]": "http: https:",
+		"com.example.app": "https: com.example.app:", "": "", "evil; script-src *": "", "a'b": "", "a b": "",
 	} {
 		if got := portal.Sources(host); got != want {
 			t.Errorf("%q: %q", host, got)

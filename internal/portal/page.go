@@ -62,7 +62,7 @@ type page struct {
 	data        any
 	extra       url.Values // more hidden fields of the page's forms
 	wide        bool
-	formTo      string // another origin that a form's answer may lead to
+	formTo      string // another place that a form's answer may lead to
 	refresh     string // where to go at once
 	wait        time.Duration
 	providers   []oidc.Button // all if nil
