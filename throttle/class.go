@@ -30,6 +30,8 @@ type class struct {
 	turn    *line           // whose turn is next, in a ring of all lines
 	lengths map[int]int     // how many lines have a length
 	longest int
+	held    map[share]*holder // those who have places
+	hoards  map[share]*holder // those with several streams
 
 	took  time.Duration // how long a place is held, of late
 	stats ClassStat
@@ -38,6 +40,7 @@ type class struct {
 // A line is the requests of one share that wait, oldest first.
 type line struct {
 	of          share
+	asked       bool // a stream has been ended for it
 	n           int
 	first, last *waiter
 	before, aft *line // in the ring
@@ -51,7 +54,7 @@ type waiter struct {
 }
 
 func newClass(name string, p *Pool) *class {
-	return &class{name: name, pool: p, shares: map[share]*line{}, lengths: map[int]int{}}
+	return &class{name: name, pool: p, shares: map[share]*line{}, lengths: map[int]int{}, held: map[share]*holder{}, hoards: map[share]*holder{}}
 }
 
 // An entry is how asking for a place went.
@@ -76,7 +79,7 @@ func (c *class) enter(ctx context.Context, s share, bounds ClassConfig, seq uint
 	}
 	c.dispatch() // the bound, or the number of replicas, may have changed
 	if c.waiting == 0 && c.running < c.places() {
-		c.running++
+		c.hold(s)
 		c.stats.Admitted++
 		c.mu.Unlock()
 		return entered, 0
@@ -88,17 +91,21 @@ func (c *class) enter(ctx context.Context, s share, bounds ClassConfig, seq uint
 		c.mu.Unlock()
 		return full, again
 	}
-	wait := c.bounds.Wait
+	wait, patience := c.bounds.Wait, c.bounds.Wait/2
 	c.mu.Unlock()
 	if !until.IsZero() {
 		wait = min(wait, time.Until(until))
 	}
-	how := w.wait(ctx, wait)
+	how := w.wait(ctx, min(wait, patience))
+	if how == tooLong && wait > patience { // who is not so patient ends nothing
+		c.makeRoom(w)
+		how = w.wait(ctx, wait-patience)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case w.granted && how == gone:
-		c.running--
+		c.release(s)
 		c.dispatch()
 		c.stats.Abandoned++
 		return gone, 0
@@ -135,10 +142,11 @@ func (w *waiter) wait(ctx context.Context, d time.Duration) entry {
 	}
 }
 
-// leave gives back a place that was held for d.
-func (c *class) leave(d time.Duration) {
+// leave gives back t's place, which was held for d.
+func (c *class) leave(t *ticket, d time.Duration) {
 	c.mu.Lock()
-	c.running--
+	c.endStream(t)
+	c.release(t.share)
 	if c.took == 0 {
 		c.took = d
 	} else {
@@ -161,9 +169,9 @@ func (c *class) dispatch() {
 	for free := c.places() - c.running; free > 0 && c.waiting > 0; free-- {
 		l := c.turn
 		w := l.first
-		c.turn = l.aft
+		c.turn, l.asked = l.aft, false
 		c.take(w)
-		c.running++
+		c.hold(l.of)
 		w.granted = true
 		close(w.told)
 	}

@@ -6,8 +6,9 @@
 // It sees requests and answers, not the work itself: a backend that goes on
 // after its request was cancelled works beyond the bound. A WebSocket or an
 // event stream holds its place until it ends, and so does an upload that is
-// longer than 16 KiB while the client sends it; only timeout bounds them. A
-// guard whose refusals are not obeyed still lets requests wait for their turn,
+// longer than 16 KiB while the client sends it; timeout bounds them. Who holds
+// several by WebSockets or event streams loses one when somebody who holds none
+// has waited for half of the time. A guard whose refusals are not obeyed still lets requests wait for their turn,
 // and bodies for theirs.
 package throttle
 
@@ -38,6 +39,11 @@ const (
 	// GaveUp: the client went away while it waited in the queue. Nothing has to
 	// be done.
 	GaveUp merlon.Reason = "gave-up"
+	// StreamEnded: the WebSocket or event stream was ended, since its sender has
+	// several in this class while somebody waits who has no place. If there are
+	// places enough for all streams, raise at_once, or give streams a class of
+	// their own.
+	StreamEnded merlon.Reason = "stream-ended"
 	// Shed: the backend answers more slowly than shed.latency, and has as many
 	// requests of this route to answer as it can take without that. If it is
 	// always as slow, raise shed.latency; otherwise find out what slows it.
@@ -121,13 +127,14 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	}
 	reason := LetIn
 	if g.class != nil {
-		how, again := g.class.enter(r.Context(), g.share(r), g.bounds, g.seq, g.latest(r))
+		t.share = g.share(r)
+		how, again := g.class.enter(r.Context(), t.share, g.bounds, g.seq, g.latest(r))
 		switch how {
 		case entered:
 		case enteredLate:
 			reason = Queued
 		default:
-			return g.refuse(r, how, again)
+			return g.refuse(t.share, how, again)
 		}
 		t.class = g.class
 	}
@@ -169,12 +176,15 @@ func (g *Guard) begin(r *merlon.Request, t *ticket, whole bool) {
 // never refuses.
 func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Decision {
 	pass := merlon.Decision{Effect: merlon.Allow}
-	if g.shed == nil && g.shape == nil {
+	if g.class == nil && g.shed == nil && g.shape == nil {
 		return pass
 	}
 	t := g.held.find(r)
 	if t == nil {
 		return pass
+	}
+	if t.class != nil && streams(res) {
+		t.class.stream(t)
 	}
 	if g.shed != nil {
 		g.shed.end(&t.probe, time.Now(), judge(res.StatusCode))
@@ -195,7 +205,7 @@ func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 	}
 	late := t.finish()
 	if t.class != nil {
-		t.class.leave(time.Since(t.since))
+		t.class.leave(t, time.Since(t.since))
 	}
 	if g.shed != nil {
 		v := judge(o.Status)
@@ -232,7 +242,18 @@ func (g *Guard) share(r *merlon.Request) share {
 	return share{kind: 'c', addr: merlon.Subscriber(r.Client)}
 }
 
-func (g *Guard) refuse(r *merlon.Request, how entry, again time.Duration) merlon.Decision {
+// String says for the operator who it is.
+func (s share) String() string {
+	switch s.kind {
+	case 't':
+		return "tenant " + s.name
+	case 'u':
+		return "user " + s.name
+	}
+	return "client " + s.addr.String()
+}
+
+func (g *Guard) refuse(s share, how entry, again time.Duration) merlon.Decision {
 	reason, message := ClassFull, "the queue is full"
 	switch how {
 	case evicted:
@@ -242,16 +263,8 @@ func (g *Guard) refuse(r *merlon.Request, how entry, again time.Duration) merlon
 	case gone:
 		reason, message = GaveUp, "went away while it waited in the queue"
 	}
-	s := g.share(r)
-	part := "client " + s.addr.String()
-	switch s.kind {
-	case 't':
-		part = "tenant " + s.name
-	case 'u':
-		part = "user " + s.name
-	}
 	d := unavailable(reason, again)
-	d.Findings = []merlon.Finding{{Rule: "class", Part: part, Value: g.class.name, Message: message}}
+	d.Findings = []merlon.Finding{{Rule: "class", Part: s.String(), Value: g.class.name, Message: message}}
 	return d
 }
 

@@ -12,7 +12,9 @@ import (
 // A ticket is what one request holds, by one Check.
 type ticket struct {
 	next   *ticket // of the same request, by an earlier Check
-	class  *class  // a place in it; nil if none
+	r      *merlon.Request
+	class  *class // a place in it; nil if none
+	share  share  // who has that place
 	since  time.Time
 	probe  probe
 	client *bucket
@@ -47,7 +49,7 @@ func newRegister() *register {
 }
 
 func (h *register) add(r *merlon.Request) *ticket {
-	t := &ticket{}
+	t := &ticket{r: r}
 	s := &h.shards[spread(r.Client)]
 	s.mu.Lock()
 	t.next = s.of[r]
@@ -103,28 +105,33 @@ func (g *Guard) bound(r *merlon.Request, t *ticket) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	t.mu.Lock()
 	t.cancel = cancel
-	t.timer = time.AfterFunc(left, func() { t.expire(r, left) })
+	t.timer = time.AfterFunc(left, func() { t.expire(left) })
 	t.mu.Unlock()
 	t.ctx = bounded{ctx, at}
 	r.Request = r.Request.WithContext(&t.ctx)
 	tell(r, left, &t.room)
 }
 
-// expire refuses the rest of what takes too long. If the guard is monitored, it
-// is by what the gate has recorded of Check.
-func (t *ticket) expire(r *merlon.Request, after time.Duration) {
+// expire refuses the rest of what takes too long.
+func (t *ticket) expire(after time.Duration) {
 	d := merlon.Refuse(http.StatusGatewayTimeout, TimedOut)
 	d.Findings = []merlon.Finding{{Rule: "timeout", Part: "backend", Value: after.String(), Message: "had not done by then"}}
+	t.end(d)
+}
+
+// end refuses the rest of what is under way, unless it is over. If the guard is
+// monitored, as the gate has recorded of Check, it is only recorded.
+func (t *ticket) end(d merlon.Decision) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
 		return
 	}
-	t.late = true
-	for _, v := range r.Verdicts() {
+	t.late = t.late || d.Reason == TimedOut
+	for _, v := range t.r.Verdicts() {
 		d.Monitored = d.Monitored || v.Guard == name && v.Decision.Monitored
 	}
-	r.Record(name, d)
+	t.r.Record(name, d)
 	if !d.Monitored {
 		t.cancel(&merlon.LateRefusal{Verdict: merlon.Verdict{Guard: name, Decision: d}})
 	}
