@@ -195,12 +195,7 @@ func (c *class) join(s share) *waiter {
 	if l == nil {
 		l = &line{of: s}
 		c.shares[s] = l
-		if c.turn == nil {
-			c.turn, l.before, l.aft = l, l, l
-		} else { // the last whose turn it will be
-			l.before, l.aft = c.turn.before, c.turn
-			l.before.aft, l.aft.before = l, l
-		}
+		c.link(l)
 	}
 	w := &waiter{in: l, before: l.last, told: make(chan struct{})}
 	if l.last == nil {
@@ -247,6 +242,21 @@ func (c *class) take(w *waiter) {
 		return
 	}
 	delete(c.shares, l.of)
+	c.unlink(l)
+}
+
+// link puts l into the ring, as the last whose turn it will be.
+func (c *class) link(l *line) {
+	if c.turn == nil {
+		c.turn, l.before, l.aft = l, l, l
+		return
+	}
+	l.before, l.aft = c.turn.before, c.turn
+	l.before.aft, l.aft.before = l, l
+}
+
+// unlink takes l out of the ring.
+func (c *class) unlink(l *line) {
 	if l.aft == l {
 		c.turn = nil
 		return

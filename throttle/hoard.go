@@ -88,6 +88,9 @@ func (c *class) makeRoom(w *waiter) {
 	t := most.streams[len(most.streams)-1]
 	c.endStream(t)
 	l.asked = true
+	c.unlink(l)
+	c.link(l)
+	c.turn = l // or somebody else gets the place, who asks for none then
 	c.mu.Unlock()
 	d := merlon.Refuse(http.StatusServiceUnavailable, StreamEnded)
 	d.Findings = []merlon.Finding{{Rule: "class", Part: t.share.String(), Value: c.name, Message: "has several streams, and somebody waits who has no place"}}

@@ -142,6 +142,31 @@ func TestHoardsEndOneByOne(t *testing.T) {
 	})
 }
 
+// Those who wait at the same time all get a place.
+func TestHoardMakesRoomForAll(t *testing.T) {
+	for range 20 { // in any order
+		synctest.Test(t, func(t *testing.T) {
+			g, p := one(t, throttle.ClassConfig{AtOnce: 4, Wait: 10 * time.Second, Timeout: time.Hour})
+			gate := merlon.NewGate(g)
+			for range 4 {
+				open(gate, "greedy", http.Response{StatusCode: http.StatusSwitchingProtocols})
+			}
+			for _, other := range []string{"ann", "bob", "cat"} {
+				go func() {
+					if s, d := open(gate, other, http.Response{StatusCode: http.StatusSwitchingProtocols}); s == nil {
+						t.Errorf("%s: %s", other, d.Reason)
+					}
+				}()
+			}
+			time.Sleep(20 * time.Second)
+			if s := stat(t, p); s.Running != 4 || s.Waiting != 0 {
+				t.Errorf("%+v", s)
+			}
+			time.Sleep(2 * time.Hour)
+		})
+	}
+}
+
 // A monitored guard ends nothing.
 func TestHoardMonitored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
