@@ -320,9 +320,11 @@ func (m *Keys) load(ctx context.Context, id string, sum [sha256.Size]byte, now t
 	if err != nil {
 		return proved{}, &Error{Why: Unavailable, ID: id, Err: err}
 	}
+	// Never nil, which stands for a person, who may do all that scopes are
+	// asked for.
 	return proved{key: k, at: now, identity: merlon.Identity{
 		Subject: a.ID, Name: a.Name, Groups: a.Groups, Roles: a.Roles,
-		Scopes: k.Scopes, Methods: []string{account.ByKey}, Session: k.Prefix(),
+		Scopes: append([]string{}, k.Scopes...), Methods: []string{account.ByKey}, Session: k.Prefix(),
 	}}, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/access"
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/identity/apikey"
 	"github.com/merlon-dev/merlon/merlontest"
@@ -116,6 +117,20 @@ func TestProve(t *testing.T) {
 			id.Methods[0] != "key" || !id.When.IsZero() || id.Session != k.Prefix() {
 			t.Errorf("%s: %+v", field, id)
 		}
+	}
+	// Without scopes it is good for nothing that asks for one: nil would be a
+	// person, who is not bounded.
+	bare, _ := w.issue(apikey.Key{Account: "A2"})
+	id, err := w.prove("X-API-Key", bare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := access.New(access.Config{Scope: access.List{"orders:read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := g.Check(&merlon.Request{Identity: id}); d.Reason != access.ScopeMissing {
+		t.Errorf("a key without scopes: %q, %q", d.Reason, id.Scopes)
 	}
 	if all, err := w.keys.List(ctx, "A1"); err != nil || len(all) != 1 || !bytes.Equal(all[0].Hash, k.Hash) {
 		t.Errorf("%v, %v", all, err)
