@@ -101,7 +101,8 @@ func (d *Desk) ChangeEmail(v Visit, email string) (Step, error) {
 }
 
 // ConfirmEmail puts the address in force to which a link was sent, and is for
-// POST only. Links to recover that went to the old address end. Done, Taken,
+// POST only. Links to recover that went to the old address end; those to a new
+// address end with a new password and with what ends all sessions. Done, Taken,
 // Wait or Stale. Nobody needs to be signed in.
 func (d *Desk) ConfirmEmail(v Visit, secret string) (Step, error) {
 	l, step, err := d.link(v, account.EmailLink, secret)
@@ -115,8 +116,10 @@ func (d *Desk) ConfirmEmail(v Visit, secret string) (Step, error) {
 		return Step{}, err
 	}
 	var old account.Account
+	asked := l.Expires.Add(-emailLife)
 	a, err := d.env.Accounts.Update(v.Context(), l.Account, func(a *account.Account) error {
-		if a.Disabled {
+		// trap 50: who knew the old password must not have left a way back in.
+		if a.Disabled || asked.Before(a.PasswordSince) || asked.Before(a.ValidFrom) {
 			return errStale
 		}
 		old = *a
