@@ -170,21 +170,19 @@ func TestRecoverLinkEnds(t *testing.T) {
 // trap 50: who was in with the old password has asked for an address of their
 // own, to come back by a link to recover.
 func TestNewPasswordEndsLinksToNewAddresses(t *testing.T) {
-	for name, end := range map[string]func(w *world){
-		"a new password, by its owner": func(w *world) {
-			b := w.browser("192.0.2.1").signIn("ann")
+	for name, end := range map[string]func(w *world, b *browser){
+		"a new password, by its owner": func(w *world, b *browser) {
 			b.want(b.do(func(v identity.Visit) (identity.Step, error) {
 				return w.desk.ChangePassword(v, annsPassword, newPassword)
 			}), identity.Done)
 		},
-		"a new password, by a link": func(w *world) {
-			b := w.browser("192.0.2.1")
+		"a new password, by a link": func(w *world, b *browser) {
 			b.want(b.do(func(v identity.Visit) (identity.Step, error) { return w.desk.AskRecover(v, "ann") }), identity.Sent)
 			l := w.must(identity.RecoverLetter)
 			s := b.want(b.do(func(v identity.Visit) (identity.Step, error) { return w.desk.Recover(v, l.Secret) }), identity.NewPassword)
 			b.want(b.do(func(v identity.Visit) (identity.Step, error) { return w.desk.SetPassword(v, s.Pending, newPassword) }), identity.SignedIn)
 		},
-		"an administrator": func(w *world) {
+		"an administrator": func(w *world, _ *browser) {
 			if _, err := w.store.Update(ctx, "ANN-ID", func(a *account.Account) error { a.ValidFrom = w.now(); return nil }); err != nil {
 				t.Fatal(err)
 			}
@@ -193,11 +191,12 @@ func TestNewPasswordEndsLinksToNewAddresses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, identity.Config{})
 			w.ann()
+			owner := w.browser("192.0.2.1").signIn("ann") // before the thief asks
 			thief := w.browser("203.0.113.66").signIn("ann")
 			ask := func(v identity.Visit) (identity.Step, error) { return w.desk.ChangeEmail(v, "thief@evil.example") }
 			thief.want(thief.do(ask), identity.Sent)
 			l := w.must(identity.VerifyEmailLetter)
-			end(w)
+			end(w, owner)
 			thief.want(thief.do(func(v identity.Visit) (identity.Step, error) { return w.desk.ConfirmEmail(v, l.Secret) }), identity.Stale)
 			if a := w.account("ANN-ID"); a.Email != "ann@example.com" {
 				t.Errorf("the address is %s", a.Email)

@@ -112,6 +112,10 @@ func (p *Portal) askRegister(v *visit) {
 }
 
 func (p *Portal) joinPage(v *visit) {
+	if p.env.Register != "open" && p.env.Register != "invite" { // or somebody chooses a password in vain
+		p.next(v, identity.Step{State: identity.Closed}, nil, page{})
+		return
+	}
 	if email, ok := p.holds(v, account.InviteLink); ok {
 		p.show(v, page{name: "join", data: joinData{Secret: secretOf(v.form), Email: email}})
 	}

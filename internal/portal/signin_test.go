@@ -195,6 +195,19 @@ func TestRegister(t *testing.T) {
 	if strings.Contains(off.browser().get("/.merlon/login").body, "/.merlon/register") {
 		t.Error("the sign-in page offers what is off")
 	}
+	// Nor does an invitation's page ask for a password that would be refused.
+	invited := func(w *world) *shown {
+		l, secret, err := identity.NewInvitation("bob@example.com", nil, nil, time.Now().Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.store.AddLink(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		return w.browser().get("/.merlon/register/link?token=" + secret.Reveal())
+	}
+	invited(off).want(http.StatusForbidden, "by invitation")
+	invited(newWorld(t, identity.Config{Register: "invite"}, portal.Config{})).want(http.StatusOK, "bob@example.com")
 }
 
 func TestTheFirstAdministrator(t *testing.T) {
