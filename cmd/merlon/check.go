@@ -20,7 +20,11 @@ func checkCommand() *cobra.Command {
 		Short: "Build the configuration, say what is wrong and what is weak",
 		Long: `Build everything the configuration asks for, and throw it away. Every mistake is
 told at once, with its place. What is allowed but weak is listed, too. The exit
-code is 1 if there are mistakes.`,
+code is 1 if there are mistakes.
+
+Secrets are read and files looked for as serve would: run it as the same user and
+with the same environment. Nothing is connected to, so that a database or a Redis
+that does not answer, or refuses, is found by serve alone.`,
 		Example: `  merlon check
   merlon check -c /etc/merlon/merlon.yaml
   merlon check --upstream http://127.0.0.1:3000 --off=waf
@@ -34,7 +38,7 @@ code is 1 if there are mistakes.`,
 			case f != nil:
 				var built error
 				g, built = gateway.New(f, gateway.Env{Log: slog.New(slog.DiscardHandler)})
-				problems = f.Explain(errors.Join(err, built))
+				problems = f.Explain(errors.Join(err, built, gateway.Startable(f)))
 			case !unreadable:
 				return err
 			}

@@ -17,17 +17,23 @@ const keyFile = "merlon.key"
 // openKey reads the key, or makes one.
 func openKey(ref secrets.Ref, data string) (secrets.Key, error) {
 	if ref == "" {
-		path := filepath.Join(data, keyFile)
-		if err := makeKey(path); err != nil {
+		if err := makeKey(filepath.Join(data, keyFile)); err != nil {
 			return secrets.Key{}, err
 		}
-		ref = secrets.Ref("file:" + path)
 	}
-	text, err := ref.Resolve()
+	text, err := keyRef(ref, data).Resolve()
 	if err != nil {
 		return secrets.Key{}, err
 	}
 	return secrets.NewKey(text)
+}
+
+// keyRef is where the key is, or is going to be.
+func keyRef(ref secrets.Ref, data string) secrets.Ref {
+	if ref == "" {
+		return secrets.Ref("file:" + filepath.Join(data, keyFile))
+	}
+	return ref
 }
 
 // makeKey writes a new key, unless there is one. Of two processes that start at

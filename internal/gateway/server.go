@@ -78,7 +78,7 @@ func NewServer(ctx context.Context, f *config.File, log *slog.Logger, version st
 		inspect: f.InspectMemory, room: merlon.NewRoom(cmp.Or(f.InspectMemory, defaultRoom))}
 	// Wrong settings are told before anything is made on disk.
 	g, err := New(f, s.env())
-	if err != nil {
+	if err = errors.Join(err, Startable(f)); err != nil {
 		return nil, err
 	}
 	lc := f.Ledger

@@ -54,12 +54,32 @@ func Open(ctx context.Context, c Config) (*DB, error) {
 		return nil, errors.New("neither a URL nor a data folder is given")
 	case url == "":
 		db, err = openSQLite(ctx, c.Dir)
-	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+	case isPostgres(url):
 		db, err = openPostgres(ctx, url)
 	default:
-		return nil, errors.New("the URL must begin with postgres://; without one SQLite is used")
+		err = errors.New(noPostgres)
 	}
 	return db, err
+}
+
+// Check says what of a URL, or of the files that it names, is wrong. It connects
+// to nothing.
+func Check(c Config) error {
+	url := c.URL.Reveal()
+	if url == "" {
+		return nil
+	}
+	if !isPostgres(url) {
+		return errors.New(noPostgres)
+	}
+	_, _, err := postgresConfig(url)
+	return err
+}
+
+const noPostgres = "the URL must begin with postgres://; without one SQLite is used"
+
+func isPostgres(url string) bool {
+	return strings.HasPrefix(url, "postgres://") || strings.HasPrefix(url, "postgresql://")
 }
 
 // Close closes the database.

@@ -113,13 +113,14 @@ func onThisMachine(addr string) bool {
 }
 
 func authorities(file string) (*x509.CertPool, error) {
+	const rule = "must name a file with certificates in PEM form as its ca"
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf(rule+": %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s: must hold certificates in PEM form", file)
+		return nil, fmt.Errorf(rule+", not %s", file)
 	}
 	return pool, nil
 }
