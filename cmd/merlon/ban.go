@@ -12,14 +12,12 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/redis/rueidis"
 	"github.com/spf13/cobra"
 
 	"github.com/merlon-dev/merlon/ban"
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/internal/gateway"
 	"github.com/merlon-dev/merlon/internal/store/live"
-	"github.com/merlon-dev/merlon/internal/store/redis"
 )
 
 func banCommand() *cobra.Command {
@@ -42,49 +40,34 @@ type banLine struct {
 	Name string `json:"name,omitempty"` // of a user
 }
 
-// withBans runs do with the bans that the server uses: in Redis if it has one,
-// or else in the database, which is open then.
-func (o *office) withBans(ctx context.Context, do func(ban.Store) error) error {
-	if o.config.Redis == "" {
-		return do(o.db.Bans())
+// bans are those that the server uses: in Redis if it has one, or else in the
+// database, which is open then.
+func (o *office) bans() ban.Store {
+	if o.redis != nil {
+		return live.NewBans(o.redis)
 	}
-	return o.withRedis(func(c rueidis.Client) error { return do(live.NewBans(live.Connected(c))) })
-}
-
-// withRedis runs do with the Redis that the configuration names.
-func (o *office) withRedis(do func(rueidis.Client) error) error {
-	url, err := o.config.Redis.Resolve()
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
-	client, err := redis.Dial(url)
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
-	}
-	defer client.Close()
-	return do(client)
+	return o.db.Bans()
 }
 
 // lookAtBans runs do with the bans that there are, and makes nothing: without
 // a database there are none, but for those in Redis.
 func (o *office) lookAtBans(cmd *cobra.Command, do func(context.Context, []ban.Ban) error) error {
 	read := func(ctx context.Context) error {
-		return o.withBans(ctx, func(s ban.Store) error {
-			all, _, err := s.List(ctx, "")
-			if err != nil {
-				return err
-			}
-			return do(ctx, inOrder(all))
-		})
+		all, _, err := o.bans().List(ctx, "")
+		if err != nil {
+			return err
+		}
+		return do(ctx, inOrder(all))
 	}
 	err := o.look(cmd, read)
 	if !errors.Is(err, errNoAccounts) {
 		return err
 	}
-	if o.config.Redis != "" {
-		return read(cmd.Context())
+	if o.config.Redis == "" {
+		return do(cmd.Context(), nil)
 	}
-	return do(cmd.Context(), nil)
+	defer o.reach()()
+	return read(cmd.Context())
 }
 
 // inOrder returns the bans that hold, the newest first.
@@ -233,15 +216,12 @@ Somebody who is banned already is banned anew, for longer or shorter.`,
 					return err
 				}
 				b := ban.Ban{Site: name, Key: key, Since: now, Until: until, Times: 1, Why: cmp.Or(why, "by hand"), By: operator()}
-				err = o.withBans(ctx, func(s ban.Store) error {
-					// One that ends later would stay.
-					if _, err := s.Lift(ctx, b.Site, b.Key); err != nil {
-						return err
-					}
-					_, err := s.Put(ctx, []ban.Ban{b}, ban.Most, now)
+				bans := o.bans()
+				// One that ends later would stay.
+				if _, err := bans.Lift(ctx, b.Site, b.Key); err != nil {
 					return err
-				})
-				if err != nil {
+				}
+				if _, err := bans.Put(ctx, []ban.Ban{b}, ban.Most, now); err != nil {
 					return err
 				}
 				printf(cmd.OutOrStdout(), "%s is banned %s until %s.\n", shownKey(key, who), where(name), day(until))
@@ -275,14 +255,12 @@ func banLiftCommand(o *office) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return o.withBans(ctx, func(s ban.Store) error {
-					n, err := lift(ctx, s, name, key)
-					if err != nil {
-						return err
-					}
-					printf(cmd.OutOrStdout(), "%s is banned no longer %s; %s lifted.\n", shownKey(key, who), where(name), plural(n, "ban"))
-					return o.record("ban_lifted", "a ban was lifted", who, map[string]string{"banned": key, "site": name})
-				})
+				n, err := lift(ctx, o.bans(), name, key)
+				if err != nil {
+					return err
+				}
+				printf(cmd.OutOrStdout(), "%s is banned no longer %s; %s lifted.\n", shownKey(key, who), where(name), plural(n, "ban"))
+				return o.record("ban_lifted", "a ban was lifted", who, map[string]string{"banned": key, "site": name})
 			})
 		},
 	}
@@ -380,9 +358,7 @@ Merlon, and restarting it forgets them.`,
 				if o.config.Redis == "" {
 					return errors.New("failed tries are in the memory of the running Merlon, since there is no redis; restarting it forgets them")
 				}
-				err = o.withRedis(func(c rueidis.Client) error {
-					return gateway.Forgive(ctx, o.config, live.NewTries(live.Connected(c)), name, args[0])
-				})
+				err = gateway.Forgive(ctx, o.config, live.NewTries(o.redis), name, args[0])
 				if errors.Is(err, gateway.ErrNoLogin) {
 					return fmt.Errorf("%s %w", name, err)
 				}

@@ -16,6 +16,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/redis/rueidis"
 	"github.com/spf13/cobra"
 
 	"github.com/merlon-dev/merlon/identity/account"
@@ -39,6 +40,7 @@ type office struct {
 	config   *config.File
 	db       *store.DB
 	sessions session.Store // in the database or in Redis
+	redis    live.Link     // connects when it is used first; nil if there is no Redis
 	log      *ledger.Log   // nil for commands that only look
 }
 
@@ -101,19 +103,36 @@ func (o *office) within(ctx context.Context, do func(ctx context.Context) error)
 	}
 	defer func() { err = errors.Join(err, o.db.Close()) }()
 	o.sessions = o.db.Sessions()
-	if o.config.Redis != "" {
-		url, err := o.config.Redis.Resolve()
-		if err != nil {
-			return fmt.Errorf("redis: %w", err)
-		}
-		client, err := redis.Dial(url)
-		if err != nil {
-			return fmt.Errorf("redis: %w", err)
-		}
-		defer client.Close()
-		o.sessions = live.NewSessions(live.Connected(client))
+	if o.config.Redis == "" {
+		return do(ctx)
 	}
+	defer o.reach()()
+	o.sessions = live.NewSessions(o.redis)
 	return do(ctx)
+}
+
+// reach sets what Redis is reached by, when something in it is needed, and
+// returns what ends that.
+func (o *office) reach() (end func()) {
+	var client rueidis.Client
+	o.redis = func() (rueidis.Client, error) {
+		if client != nil {
+			return client, nil
+		}
+		url, err := o.config.Redis.Resolve()
+		if err == nil {
+			client, err = redis.Dial(url)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("redis: %w", err)
+		}
+		return client, nil
+	}
+	return func() {
+		if client != nil {
+			client.Close()
+		}
+	}
 }
 
 // load reads the configuration, as serve would here.
