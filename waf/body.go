@@ -43,7 +43,7 @@ func (g *Guard) readBody(r *merlon.Request, m *message.Request) (seen, *merlon.D
 	}
 	m.Body.Kind = k
 	if k == message.Opaque {
-		return seen{partly: true, total: r.ContentLength}, nil
+		return g.readOpaque(r, m)
 	}
 	coding, err := body.Coding(r.Header["Content-Encoding"])
 	if err != nil {
@@ -78,7 +78,7 @@ func (g *Guard) readBody(r *merlon.Request, m *message.Request) (seen, *merlon.D
 		head = plain
 	}
 	o := body.Options{Boundary: boundary, Limit: g.limit, Most: g.arguments, RefuseDoctype: !g.excluded.off(ruleDoctype)}
-	err = body.Parse(&m.Body, head, o)
+	err = readAs(&m.Body, head, o)
 	m.Body.Args = append(m.Body.Args, runs...)
 	if errors.Is(err, body.ErrTooMany) {
 		all := message.Body{Kind: k}
@@ -92,6 +92,19 @@ func (g *Guard) readBody(r *merlon.Request, m *message.Request) (seen, *merlon.D
 		return seen{}, g.unparsable(err)
 	}
 	return seen{}, nil
+}
+
+// readAs reads a body as what it is declared to be and, since many applications
+// ask for JSON whatever the type says, as JSON too if it begins with that.
+func readAs(b *message.Body, text []byte, o body.Options) error {
+	err := body.Parse(b, text, o)
+	if err != nil || b.Kind == message.JSON || b.Kind == message.Multipart {
+		return err
+	}
+	if doc, _, _ := body.Document(text); doc != nil {
+		return body.AddDocument(b, doc, o.Most)
+	}
+	return nil
 }
 
 // declared says how the body is to be read, by the one type that is declared.

@@ -112,7 +112,7 @@ func (s *tally) compare(t *testing.T, g *waf.Guard, ref coraza.WAF, c corpus.Req
 	case it == nil && !ours.Passed():
 		s.stricter[ours.Reason]++
 		s.examples = append(s.examples, fmt.Sprintf("%s refused with %s: %v %+v", c.ID, ours.Reason, ours.Err, ours.Findings))
-		if ours.Reason == waf.Attack && !ownRule(ours) {
+		if ours.Reason == waf.Attack && !ownRule(ours) && !disguised(hr, body) {
 			t.Errorf("%s (%s): Merlon refuses, Coraza passes: %+v", c.ID, c.Source, ours.Findings)
 		}
 	case it != nil:
@@ -128,6 +128,13 @@ func uninspected(d merlon.Decision) bool {
 // attributes.
 func ownRule(d merlon.Decision) bool {
 	return slices.ContainsFunc(d.Findings, func(f merlon.Finding) bool { return strings.HasPrefix(f.Part, "XML") })
+}
+
+// disguised reports a body that is JSON by its looks alone: Coraza reads none
+// of those.
+func disguised(hr *http.Request, body []byte) bool {
+	text := strings.TrimLeft(string(body), "\xef\xbb\xbf \t\r\n")
+	return text != "" && strings.Contains(`{["`, text[:1]) && !strings.Contains(strings.ToLower(hr.Header.Get("Content-Type")), "json")
 }
 
 func differ(t *testing.T, c waf.Config, list []corpus.Request) *tally {

@@ -117,7 +117,7 @@ func argument(m *message.Request, s message.Spot) string {
 			continue
 		}
 		switch m.Body.Kind {
-		case message.JSON:
+		case message.JSON, message.XML: // as which a body that says it is XML may be read, too
 			return "JSON field " + strconv.Quote(shorten(strings.TrimPrefix(s.Name, "json.")))
 		case message.Multipart:
 			return "multipart field " + strconv.Quote(shorten(s.Name))

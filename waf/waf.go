@@ -5,8 +5,8 @@
 //
 // It knows attacks by their looks. It does not know what an application does
 // with its input, does not open uploaded files, and lets types of body that
-// have no text in them (octet-stream, protobuf) pass unread; the decision then
-// says how much was seen.
+// have no text in them (octet-stream, protobuf) pass unread, unless they are
+// JSON all the same; the decision then says how much was seen.
 package waf
 
 import (
@@ -42,7 +42,8 @@ type Config struct {
 	// Limit is how much of a body is inspected: the whole of a form, a JSON,
 	// XML or text document after decompression, or of all fields of a
 	// multipart form together. What is longer is refused with 413. Files in
-	// multipart forms and opaque types are not inspected and may be longer.
+	// multipart forms and opaque types that are no JSON are not inspected and
+	// may be longer.
 	// From 1KiB to 64MiB. Default 1MiB. Example:
 	//
 	//	limit: 4MiB
@@ -58,7 +59,8 @@ type Config struct {
 	// JSON, XML, text/plain, octet-stream, gRPC, protobuf, csp-report, and
 	// everything that ends in +json or +xml; * stands for any characters.
 	// What ends in json or xml is inspected as that, other text as text; the
-	// rest streams past uninspected. Default: none. Example:
+	// rest streams past uninspected. What begins with a JSON document is
+	// inspected as that, too, whatever its type. Default: none. Example:
 	//
 	//	content_types: [application/x-ndjson, "image/*"]
 	ContentTypes []string `yaml:"content_types,omitempty"`

@@ -166,3 +166,28 @@ func FuzzContentType(f *testing.F) {
 		}
 	})
 }
+
+// A document is found whatever follows it, and asked for to its end.
+func FuzzDocument(f *testing.F) {
+	for _, s := range []string{`{"a":[1,"b"]}`, "\xef\xbb\xbf \n[{}]", `"a\u0027"`, `{"a":1`, `{]`, `"a","b"`, "1 2", "", "<a/>"} {
+		f.Add(s, "]")
+	}
+	f.Fuzz(func(t *testing.T, s, after string) {
+		doc, rest, unfinished := body.Document([]byte(s))
+		if doc != nil && (unfinished || !json.Valid(doc) || !strings.HasSuffix(strings.TrimRight(s, " \t\r\n"), strings.TrimRight(string(rest), " \t\r\n")) || !strings.Contains(s, string(doc))) {
+			t.Errorf("%q: document %q, unfinished %v", s, doc, unfinished)
+		}
+		plain := strings.TrimSpace(s)
+		if plain == "" || !strings.ContainsRune("{[\"", rune(plain[0])) || !json.Valid([]byte(plain)) {
+			return
+		}
+		if doc, _, _ := body.Document([]byte(plain + after)); string(doc) != plain {
+			t.Errorf("%q before %q: document %q", plain, after, doc)
+		}
+		for i := 1; i < min(len(plain), 200); i++ {
+			if doc, _, unfinished := body.Document([]byte(plain[:i])); doc != nil || !unfinished {
+				t.Errorf("%q: document %q, unfinished %v", plain[:i], doc, unfinished)
+			}
+		}
+	})
+}
