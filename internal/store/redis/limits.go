@@ -10,6 +10,7 @@ import (
 	"errors"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -46,83 +47,78 @@ const (
 )
 
 // takeAndAdd counts for many asks at once: a script for each would cost the
-// server three times as much. It works on one key in a cluster, since others
+// server ten times as much. It works on one key in a cluster, since others
 // may be elsewhere. It reckons in microseconds or units, which are exact in
 // Lua's numbers.
 //
-// ARGV begins with a byte for each key, which says which of the forms after it
-// is asked for. A form is a letter, cost, burst and how long to keep a count: r
-// takes from a rate and R adds to it, w and W do so in a window. Cost and burst
-// are in µs or units; how long to keep it is in ms from now for a window, since
-// the server's clock may differ from ours. It answers with a number for each
-// key: what is on the account after a grant; what is on it less than -1 after a
-// refusal, so that 0 is a grant; nonsense if what is there is no number.
+// No key stands there twice. ARGV begins with a byte for each ask, those of one
+// key behind each other: which of the forms after it is asked for, from 1 on,
+// and 128 more if it is of the same key as the ask before. A form is a letter,
+// cost, burst and how long to keep a count: r takes from a rate and R adds to
+// it, w and W do so in a window. Cost and burst are in µs or units; how long to
+// keep it is in ms from now for a window, since the server's clock may differ
+// from ours. It answers with a number for each ask: what is on the account after
+// a grant; what is on it less than -1 after a refusal, so that 0 is a grant;
+// nonsense if what is there is no number.
 //
 // A rate is counted by GCRA. More than a quota and a debt on an account is the
 // trace of a clock that has gone back, or of a quota that was larger. It is
 // kept until the end of the ten seconds after those in which it is whole again,
 // so that most changes need not tell the server when, which is half of what
 // they would cost.
-var takeAndAdd = newScript(`local call, format, byte = redis.call, string.format, string.byte
-local values, which, now = call('MGET', unpack(KEYS)), ARGV[1], nil
-local out, have, first, write, forms = {}, {}, {}, {}, {}
-for i = 1, #KEYS do
-  local k, b = KEYS[i], byte(which, i)
-  local f, u = forms[b], have[k]
-  if not f then
-    local j = 4 * b - 2
-    local kind = ARGV[j]
-    f = {kind == 'r' or kind == 'R', kind == 'R' or kind == 'W', ARGV[j + 1] + 0, ARGV[j + 2] + 0, ARGV[j + 3]}
-    forms[b] = f
-  end
-  local rate, most = f[1], f[4]
-  if rate and not now then
+var takeAndAdd = newScript(`local call, format, tonumber, keys, argv, now = redis.call, string.format, tonumber, KEYS, ARGV, 0
+local values, out, forms = call('MGET', unpack(keys)), {string.byte(argv[1], 1, -1)}, {}
+for j = 2, #argv, 4 do
+  local kind = argv[j]
+  local rate, add = kind == 'r' or kind == 'R', kind == 'R' or kind == 'W'
+  if rate and now == 0 then
     local t = call('TIME')
     now = t[1] * 1000000 + t[2]
   end
-  if not u then
-    local v = values[i]
-    if v then
-      v = tonumber(v)
-      u, values[i] = v, v
-    else
-      u = rate and now or 0
-    end
-    first[k] = i
-    if u ~= u then
+  forms[#forms + 1] = {rate, add, argv[j + 1] + 0, argv[j + 2] + 0, argv[j + 3]}
+end
+local i, b = 1, out[1]
+for j = 1, #keys do
+  local f, v, u, write = forms[b], values[j], 0, false
+  local rate = f[1]
+  if v then
+    v = tonumber(v)
+    u = v
+    if v ~= v then
       u = nil
-    elseif u and rate then
-      u = u - now
-      if u < 0 then u = 0 elseif u > 2 * most then u, write[k] = 2 * most, f end
+    elseif rate and v then
+      u = v - now
+      if u < 0 then u = 0 elseif u > 2 * f[4] then u, write = 2 * f[4], true end
     end
   end
-  if u then
-    local n = u + f[3]
-    if f[2] then
-      n = math.max(math.min(n, math.max(2 * most, u)), 0)
-    elseif n > most then
-      n = -1 - u
+  repeat
+    local n = -4e18
+    if u then
+      n = u + f[3]
+      if f[2] then
+        n = math.max(math.min(n, math.max(2 * f[4], u)), 0)
+      elseif n > f[4] then
+        n = -1 - u
+      end
+      if n >= 0 and n ~= u then u, write = n, true end
     end
     out[i] = n
-    if n < 0 then n = u elseif n ~= u then write[k] = f end
-    have[k] = n
-  else
-    out[i] = -4e18
-  end
-end
-for k, f in pairs(write) do
-  local n, v = have[k], values[first[k]]
-  if n == 0 then
-    if v then call('DEL', k) end
-  elseif not f[1] then
-    call('SET', k, format('%d', n), 'PX', f[5])
-  else
-    n = now + n
-    local b = math.floor(n / 1e7)
-    if v and math.floor(v / 1e7) == b then
-      call('INCRBY', k, n - v)
+    i = i + 1
+    b = out[i]
+    if not b or b < 128 then break end
+    f = forms[b - 128]
+  until false
+  if write then
+    local k, n = keys[j], u
+    if rate then n = now + u end
+    if u == 0 then
+      if v then call('DEL', k) end
+    elseif v and (not rate or v - v % 1e7 == n - n % 1e7) then
+      call('INCRBY', k, format('%d', n - v))
+    elseif rate then
+      call('SET', k, format('%d', n), 'PX', format('%d', (n - n % 1e7 + 2e7 - now) / 1000))
     else
-      call('SET', k, format('%d', n), 'PX', format('%d', ((b + 2) * 1e7 - now) / 1000))
+      call('SET', k, format('%d', n), 'PX', f[5])
     end
   end
 end
@@ -147,10 +143,11 @@ type Limits struct {
 
 	gather sync.Mutex
 	queue  []*batch      // what waits for a sender; the last one gathers
-	spare  []entry       // room for the next batch
+	rooms  sync.Pool     // of *room, for batches to come
 	closed bool          // nothing is counted or held any more
 	wake   chan struct{} // a sender, whose turn it is
 	turn   chan struct{} // holds something while no sender has it
+	far    atomic.Bool   // the last answer took longer than ahead
 
 	mu   sync.Mutex
 	last uint64
@@ -188,6 +185,7 @@ func DialLimits(at secrets.Secret) (rueidis.Client, error) {
 func NewLimits(c rueidis.Client) *Limits {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Limits{c: c, self: rand.Text()[:16] + ":", held: make(map[string]string), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), stop: stop}
+	l.rooms.New = func() any { return new(room) }
 	l.turn <- struct{}{}
 	l.done.Add(1 + senders)
 	go l.renewAll(ctx)
@@ -213,15 +211,26 @@ func (l *Limits) Close() {
 	}
 }
 
-// countKey names what is counted together: 128 bits of a hash without known
+// A digest names what is counted together: 128 bits of a hash without known
 // weakness, as clients may choose what is hashed.
-func countKey(k count.Key, kind byte) string {
+type digest [16]byte
+
+func digestOf(k count.Key) digest {
 	sum := sha256.Sum256(k)
-	var b [len(countPrefix) + 24]byte
-	copy(b[:], countPrefix)
-	base64.RawURLEncoding.Encode(b[len(countPrefix):], sum[:16])
-	b[len(b)-2], b[len(b)-1] = '}', kind
-	return string(b[:])
+	return digest(sum[:16])
+}
+
+// keySize is the length of a key.
+const keySize = len(countPrefix) + 22 + len("}r")
+
+func (d *digest) appendKey(b []byte, kind byte) []byte {
+	b = base64.RawURLEncoding.AppendEncode(append(b, countPrefix...), d[:])
+	return append(b, '}', kind)
+}
+
+func countKey(k count.Key, kind byte) string {
+	d := digestOf(k)
+	return string(d.appendKey(make([]byte, 0, keySize), kind))
 }
 
 func micro(d time.Duration) int64 { return int64(d / time.Microsecond) }
@@ -231,14 +240,30 @@ func microUp(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / 
 
 // An entry is one ask as the script is told of it.
 type entry struct {
-	key string
+	digest
 	form
 }
 
 // A form is what many asks have in common.
 type form struct {
-	kind             byte
+	window, add      bool
 	cost, most, keep int64
+}
+
+// kind is the end of the key, and the form's letter if nothing is added.
+func (f *form) kind() byte {
+	if f.window {
+		return 'w'
+	}
+	return 'r'
+}
+
+func (f *form) letter() string {
+	letter := f.kind()
+	if f.add {
+		letter -= 'a' - 'A'
+	}
+	return string(rune(letter))
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
@@ -246,19 +271,16 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 func newEntry(a *count.Ask, add bool, now time.Time) (e entry) {
 	burst := a.Quota.Burst
 	cost := min(max(a.Cost, -2*burst), 2*burst) // more makes no difference
+	e.digest, e.add = digestOf(a.Key), add
 	if a.Quota.Every == 0 {
+		e.window, e.cost, e.most = true, cost, burst
 		// In whole seconds, so that it is the same for many.
-		keep := (a.Quota.Ends.Sub(now) + afterEnd).Truncate(time.Second).Milliseconds()
-		e = entry{countKey(a.Key, 'w'), form{'w', cost, burst, keep}}
-	} else {
-		us := microUp(time.Duration(cost) * a.Quota.Every)
-		if cost < 0 {
-			us = micro(time.Duration(cost) * a.Quota.Every)
-		}
-		e = entry{countKey(a.Key, 'r'), form{'r', us, micro(time.Duration(burst) * a.Quota.Every), 0}}
+		e.keep = (a.Quota.Ends.Sub(now) + afterEnd).Truncate(time.Second).Milliseconds()
+		return e
 	}
-	if add {
-		e.kind -= 'a' - 'A'
+	e.cost, e.most = microUp(time.Duration(cost)*a.Quota.Every), micro(time.Duration(burst)*a.Quota.Every)
+	if cost < 0 {
+		e.cost = micro(time.Duration(cost) * a.Quota.Every)
 	}
 	return e
 }

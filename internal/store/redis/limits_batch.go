@@ -20,12 +20,14 @@ const (
 	senders = 10
 	// ahead is how long the next batch waits for one that is under way. Behind a
 	// server that is further away than that, batches follow each other like this,
-	// so that nobody waits for the way there and back twice.
+	// so that nobody waits for the way there and back twice. While it is near,
+	// there is nothing to gain, and a timer for each batch would cost as much as
+	// counting for ten.
 	ahead = 2 * time.Millisecond
 	// batchSize bounds how long a batch keeps the server, to a quarter of a
-	// millisecond, and how much can be asked for at once. A byte must be able to
-	// tell the entries of one apart.
-	batchSize = 128
+	// millisecond, and how much can be asked for at once. Seven bits must be able
+	// to tell the forms in one apart, from 1 on.
+	batchSize = 127
 	// queued bounds the batches that wait.
 	queued = 64
 )
@@ -39,12 +41,15 @@ var (
 // A batch is what several ask for at the same time.
 type batch struct {
 	entries []entry
+	room    *room        // where they are
 	wanted  atomic.Int32 // how many still wait for it
 	done    chan struct{}
 	// What follows may be read when done is closed.
 	answers []int64
 	err     error // of those whose answer is missing
 }
+
+type room [batchSize]entry
 
 // count asks for what asks want, and returns the answers; on an error, those
 // that did not come are [missing], or all of them if it returns nil.
@@ -102,23 +107,28 @@ func (l *Limits) enqueue(entries []entry) (b *batch, first int, err error) {
 		l.gather.Unlock()
 		return nil, 0, errClosed
 	}
-	if n := len(l.queue); n > 0 && len(l.queue[n-1].entries)+len(entries) <= batchSize {
+	n := len(l.queue)
+	begins := n == 0 || len(l.queue[n-1].entries)+len(entries) > batchSize
+	switch {
+	case !begins:
 		b = l.queue[n-1]
-	} else if n == queued {
+	case n == queued:
 		l.gather.Unlock()
 		return nil, 0, errBusy
-	} else {
-		b = &batch{done: make(chan struct{}), entries: l.spare[:0]}
-		l.spare = nil
+	default:
+		b = &batch{done: make(chan struct{}), room: l.rooms.Get().(*room)}
+		b.entries = b.room[:0]
 		l.queue = append(l.queue, b)
 	}
 	first = len(b.entries)
 	b.entries = append(b.entries, entries...)
 	b.wanted.Add(1)
 	l.gather.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default: // it will look again
+	if begins {
+		select {
+		case l.wake <- struct{}{}:
+		default: // it will look again
+		}
 	}
 	return b, first, nil
 }
@@ -151,12 +161,15 @@ func (l *Limits) sendAll(ctx context.Context) {
 		if b == nil {
 			break
 		}
-		late := time.AfterFunc(ahead, pass)
+		var late *time.Timer
+		if l.far.Load() {
+			late = time.AfterFunc(ahead, pass)
+		}
+		began := time.Now()
 		l.run(ctx, b)
-		l.gather.Lock()
-		l.spare = b.entries // nobody reads them any more
-		l.gather.Unlock()
-		if !late.Stop() {
+		l.far.Store(time.Since(began) > ahead)
+		l.rooms.Put(b.room) // nobody reads the entries any more
+		if late != nil && !late.Stop() {
 			return
 		}
 	}
@@ -200,54 +213,104 @@ func (b *batch) fail(err error) {
 
 // whole has a batch counted by one script.
 func (l *Limits) whole(ctx context.Context, b *batch) {
-	r := l.c.Do(ctx, l.counting(b.entries, false))
+	b.fail(nil)
+	o := inOrder(b.entries)
+	r := l.c.Do(ctx, l.counting(b.entries, &o, 0, o.keys, false))
 	if unknownScript(r.Error()) {
-		r = l.c.Do(ctx, l.counting(b.entries, true))
+		r = l.c.Do(ctx, l.counting(b.entries, &o, 0, o.keys, true))
 	}
-	answers, err := r.AsIntSlice()
-	if err == nil && len(answers) != len(b.entries) {
-		err = errValue
-	}
-	if err != nil {
-		b.fail(err)
-		return
-	}
-	b.answers = answers
+	b.read(r, &o, 0, o.keys)
 }
 
 // each has a batch counted by a script for each key, in one pipeline.
 func (l *Limits) each(ctx context.Context, b *batch) {
 	b.fail(nil)
-	cmds := make(rueidis.Commands, len(b.entries))
-	for i := range b.entries {
-		cmds[i] = l.counting(b.entries[i:i+1], false)
+	o := inOrder(b.entries)
+	cmds := make(rueidis.Commands, o.keys)
+	for k := range cmds {
+		cmds[k] = l.counting(b.entries, &o, k, k+1, false)
 	}
 	var again []int
-	read := func(i int, r rueidis.RedisResult) {
-		answers, err := r.AsIntSlice()
-		if err == nil && len(answers) == 1 {
-			b.answers[i] = answers[0]
-		} else {
-			b.err = cmpErr(err, errValue)
-		}
-	}
-	for i, r := range l.c.DoMulti(ctx, cmds...) {
+	for k, r := range l.c.DoMulti(ctx, cmds...) {
 		if unknownScript(r.Error()) {
-			again = append(again, i)
+			again = append(again, k)
 			continue
 		}
-		read(i, r)
+		b.read(r, &o, k, k+1)
 	}
 	if len(again) == 0 {
 		return
 	}
 	cmds = cmds[:0]
-	for _, i := range again {
-		cmds = append(cmds, l.counting(b.entries[i:i+1], true))
+	for _, k := range again {
+		cmds = append(cmds, l.counting(b.entries, &o, k, k+1, true))
 	}
 	for j, r := range l.c.DoMulti(ctx, cmds...) {
-		read(again[j], r)
+		b.read(r, &o, again[j], again[j]+1)
 	}
+}
+
+// read reads the answer for the keys from one number to another.
+func (b *batch) read(r rueidis.RedisResult, o *order, from, to int) {
+	answers, err := r.ToArray()
+	entries := o.of(from, to)
+	if err == nil && len(answers) != len(entries) {
+		err = errValue
+	}
+	for i := 0; err == nil && i < len(answers); i++ {
+		var n int64
+		if n, err = answers[i].AsInt64(); err == nil {
+			b.answers[entries[i]] = n
+		}
+	}
+	if err != nil {
+		b.err = err
+	}
+}
+
+// An order of entries is one in which those of one key follow each other.
+type order struct {
+	entries [batchSize]uint8     // their numbers
+	n, keys int                  // how many there are
+	first   [batchSize + 1]uint8 // of each key, and behind the last, where it begins in entries
+}
+
+// of returns the numbers of the entries of the keys from one number to another.
+func (o *order) of(from, to int) []uint8 { return o.entries[o.first[from]:o.first[to]] }
+
+// inOrder orders entries by key. Those of one key stay in the order in which
+// they were asked for.
+func inOrder(entries []entry) (o order) {
+	var heads [256]uint8 // by digest, from 1 on: the first entry of a key
+	var next, last [batchSize]uint8
+	var firsts [batchSize]uint8
+	for i := range entries {
+		e := &entries[i]
+		for h := e.digest[0]; ; h++ { // there are fewer keys than places
+			if heads[h] == 0 {
+				heads[h] = uint8(i + 1)
+				last[i], firsts[o.keys] = uint8(i), uint8(i)
+				o.keys++
+				break
+			}
+			if f := heads[h] - 1; entries[f].digest == e.digest && entries[f].window == e.window {
+				next[last[f]], last[f] = uint8(i), uint8(i)
+				break
+			}
+		}
+	}
+	for k, i := range firsts[:o.keys] {
+		o.first[k] = uint8(o.n)
+		for end := last[i]; ; i = next[i] {
+			o.entries[o.n] = i
+			o.n++
+			if i == end {
+				break
+			}
+		}
+	}
+	o.first[o.keys] = uint8(o.n)
+	return o
 }
 
 func cmpErr(err, or error) error {
@@ -257,23 +320,42 @@ func cmpErr(err, or error) error {
 	return or
 }
 
-// counting returns the command that counts.
-func (l *Limits) counting(entries []entry, whole bool) rueidis.Completed {
-	var bytes [batchSize]byte
+// sameKey is added to the number of a form that is asked for of the same key as
+// the one before.
+const sameKey = 128
+
+// counting returns the command that counts for the keys from one number to
+// another.
+func (l *Limits) counting(entries []entry, o *order, from, to int, whole bool) rueidis.Completed {
+	var which [batchSize]byte
 	var few [8]form
-	keys, which, forms := make([]string, len(entries)), bytes[:len(entries)], few[:0]
-	for i, e := range entries {
-		n := slices.Index(forms, e.form)
-		if n < 0 {
-			n = len(forms)
-			forms = append(forms, e.form)
+	forms, n := few[:0], 0
+	keys, text := make([]string, 0, to-from), make([]byte, 0, (to-from)*keySize)
+	for k := from; k < to; k++ {
+		for i, at := range o.of(k, k+1) {
+			e := &entries[at]
+			f := slices.Index(forms, e.form)
+			if f < 0 {
+				f = len(forms)
+				forms = append(forms, e.form)
+			}
+			which[n] = byte(f + 1)
+			if i > 0 {
+				which[n] += sameKey
+			} else {
+				text = e.appendKey(text, e.kind())
+			}
+			n++
 		}
-		keys[i], which[i] = e.key, byte(n+1)
+	}
+	for all := string(text); all != ""; all = all[keySize:] {
+		keys = append(keys, all[:keySize])
 	}
 	args := make([]string, 1, 1+4*len(forms))
-	args[0] = string(which)
-	for _, f := range forms {
-		args = append(args, string(rune(f.kind)), decimal(f.cost), decimal(f.most), decimal(f.keep))
+	args[0] = string(which[:n])
+	for i := range forms {
+		f := &forms[i]
+		args = append(args, f.letter(), decimal(f.cost), decimal(f.most), decimal(f.keep))
 	}
 	return takeAndAdd.command(l.c, whole, keys, args)
 }

@@ -42,9 +42,10 @@ func (l *Limits) Probe(ctx context.Context, now time.Time) (forgot bool, err err
 	word := rand.Text()
 	for i := range probes {
 		a := count.Ask{Key: count.Key("probe").With(strconv.Itoa(i)), Quota: count.Quota{Every: time.Microsecond, Burst: 1 << 20}, Cost: 1}
-		e := newEntry(&a, true, now)
-		cmds = append(cmds, l.counting([]entry{e}, true))
-		cmds = append(cmds, markScript.command(l.c, true, []string{strings.TrimSuffix(e.key, "r") + "m"}, []string{word, keep}))
+		e := []entry{newEntry(&a, true, now)}
+		o := inOrder(e)
+		cmds = append(cmds, l.counting(e, &o, 0, 1, true))
+		cmds = append(cmds, markScript.command(l.c, true, []string{countKey(a.Key, 'm')}, []string{word, keep}))
 	}
 	results := l.c.DoMulti(ctx, cmds...)
 	for _, r := range results {
