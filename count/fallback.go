@@ -124,12 +124,15 @@ func (f *Fallback) Close() {
 // sharing is how many share the quotas.
 func (f *Fallback) sharing() int64 { return int64(min(max(f.replicas(), 1), mostShares)) }
 
+// clock is the time that this goes by, in ns since began.
+func (f *Fallback) clock() int64 { return int64(time.Since(f.began)) }
+
 // locally says whether asks are counted locally now.
-func (f *Fallback) locally(asks []Ask) bool {
+func (f *Fallback) locally(asks []Ask, now int64) bool {
 	if f.lost.Load() {
 		return true
 	}
-	since := time.Since(f.began) - time.Duration(f.forgot.Load())
+	since := time.Duration(now - f.forgot.Load())
 	if since >= f.c.Settle {
 		return false
 	}
@@ -150,7 +153,7 @@ func (f *Fallback) failed(ctx context.Context, err error) bool {
 		return false
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		now := max(int64(time.Since(f.began)), 1)
+		now := max(f.clock(), 1)
 		if f.late.CompareAndSwap(0, now) || now-f.late.Load() < int64(f.c.Timeout) {
 			return true
 		}
@@ -185,8 +188,8 @@ type spell struct {
 // within returns a context that ends after Timeout, or up to a quarter later.
 // One for each request would cost as much as all else in this process. That a
 // client has gone meanwhile ends it no sooner, since it is over soon.
-func (f *Fallback) within() context.Context {
-	p, now := f.spell.Load(), int64(time.Since(f.began))
+func (f *Fallback) within(now int64) context.Context {
+	p := f.spell.Load()
 	if p != nil && now-p.began <= int64(f.c.Timeout/4) {
 		return p
 	}
@@ -204,7 +207,8 @@ func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now t
 	if err := Check(asks, now); err != nil {
 		return err
 	}
-	slow, busy := false, f.locally(asks)
+	at := f.clock()
+	slow, busy := false, f.locally(asks, at)
 	if !busy {
 		slow, busy = f.slow()
 	}
@@ -214,7 +218,7 @@ func (f *Fallback) Take(ctx context.Context, asks []Ask, results []Result, now t
 	}
 	err := ctx.Err()
 	if err == nil {
-		err = f.shared.Take(f.within(), asks, results, now)
+		err = f.shared.Take(f.within(at), asks, results, now)
 	}
 	if slow {
 		f.trying.Store(false)
@@ -242,14 +246,12 @@ func (f *Fallback) takeHere(asks []Ask, results []Result, now time.Time) {
 
 // Add implements [Store]. It counts also for those who have gone.
 func (f *Fallback) Add(ctx context.Context, asks []Ask, now time.Time) error {
-	if err := f.local.addShare(asks, now, f.sharing()); err != nil || f.locally(asks) {
+	at := f.clock()
+	if err := f.local.addShare(asks, now, f.sharing()); err != nil || f.locally(asks, at) {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
-	within, cancel := context.WithTimeout(ctx, f.c.Timeout)
-	defer cancel()
-	if err := f.shared.Add(within, asks, now); err != nil {
-		f.failed(ctx, err) // it is counted locally
+	if err := f.shared.Add(f.within(at), asks, now); err != nil {
+		f.failed(context.WithoutCancel(ctx), err) // it is counted locally
 	}
 	return nil
 }
@@ -373,7 +375,7 @@ func (f *Fallback) probe(ctx context.Context, within time.Duration) error {
 	defer cancel()
 	forgot, err := probe(ctx, f.shared, time.Now())
 	if err == nil && forgot {
-		at := int64(time.Since(f.began))
+		at := f.clock()
 		if at-f.forgot.Swap(at) < int64(f.c.Settle) {
 			return nil // that it forgets again and again is told already
 		}

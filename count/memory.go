@@ -127,12 +127,19 @@ func (q *Quota) Check(now time.Time) error {
 		return fmt.Errorf("a quota of %d makes no sense: it must be from 1 to %d", q.Burst, int64(MaxBurst))
 	case q.Every < 0:
 		return fmt.Errorf("a quota of one every %s makes no sense", q.Every)
-	case q.Every > 0 && time.Duration(q.Burst) > MaxRefill/q.Every:
+	case q.Every > 0 && over(uint64(q.Every), uint64(q.Burst)):
 		return fmt.Errorf("a quota of %d, one every %s, takes longer than %s to be whole again", q.Burst, q.Every, MaxRefill)
 	case q.Every == 0 && (!q.Ends.After(now) || q.Ends.Sub(now) > MaxWindow):
 		return fmt.Errorf("a quota that ends at %s makes no sense: it must end within %s from %s", q.Ends.UTC(), MaxWindow, now.UTC())
 	}
 	return nil
+}
+
+// over says whether so many units of a rate are more than MaxRefill, without
+// dividing, which would be a tenth of what counting costs.
+func over(every, burst uint64) bool {
+	high, refill := bits.Mul64(every, burst)
+	return high > 0 || refill > uint64(MaxRefill)
 }
 
 // Check says whether asks can be asked for at now: what every [Store] answers
@@ -165,7 +172,7 @@ func (m *Memory) takeShare(asks []Ask, results []Result, now time.Time, n int64)
 	at := int64(now.Sub(m.epoch))
 	refused := false
 	for i := range asks {
-		results[i] = m.take(&asks[i], at, now, n, !refused)
+		m.take(&asks[i], &results[i], at, now, n, !refused)
 		if results[i].OK || refused {
 			continue
 		}
@@ -207,15 +214,21 @@ func (r *Result) giveBack(q *Quota, cost int64) {
 }
 
 // take takes, or only looks.
-func (m *Memory) take(a *Ask, at int64, now time.Time, n int64, really bool) Result {
+func (m *Memory) take(a *Ask, res *Result, at int64, now time.Time, n int64, really bool) {
 	id := max(maphash.Bytes(m.seed, a.Key), 1)
-	q := a.Quota.share(a.Cost, n)
+	q := &a.Quota
+	if n > 1 {
+		part := q.share(a.Cost, n)
+		q = &part
+	}
 	if q.Every == 0 {
-		return m.windows().take(id, &q, a.Cost, at, q.Ends.Sub(now), really)
+		*res = m.windows().take(id, q, a.Cost, at, q.Ends.Sub(now), really)
+		return
 	}
 	// The whole quota says which table it is, whatever its shares are.
-	t, horizon := m.table(a.Quota.refill())
-	return t.take(id, &q, a.Cost, at, bounds{n * int64(a.Quota.refill()), n * int64(horizon)}, really)
+	refill := a.Quota.refill()
+	t, horizon := m.table(refill)
+	t.take(res, id, q, a.Cost, at, bounds{n * int64(refill), n * int64(horizon)}, really)
 }
 
 // Add implements [Store]. What is added to a window that has ended is
@@ -243,16 +256,21 @@ func (m *Memory) add(a *Ask, cost, at int64, now time.Time, n int64) {
 	if cost == 0 {
 		return
 	}
-	q := a.Quota.share(cost, n)
+	q := &a.Quota
+	if n > 1 {
+		part := q.share(cost, n)
+		q = &part
+	}
 	// More than this makes no difference, and does not overflow.
 	cost = min(max(cost, -2*a.Quota.Burst), 2*q.Burst)
 	id := max(maphash.Bytes(m.seed, a.Key), 1)
 	if q.Every == 0 {
-		m.windows().add(id, &q, cost, at, q.Ends.Sub(now))
+		m.windows().add(id, q, cost, at, q.Ends.Sub(now))
 		return
 	}
-	t, horizon := m.table(a.Quota.refill())
-	t.add(id, &q, cost, at, bounds{n * int64(a.Quota.refill()), n * int64(horizon)})
+	refill := a.Quota.refill()
+	t, horizon := m.table(refill)
+	t.add(id, q, cost, at, bounds{n * int64(refill), n * int64(horizon)})
 }
 
 // bounds say how long those may take to be settled that have a place of
@@ -276,23 +294,22 @@ func (t *table) account(id, set uint64, at int64, bound bounds) (s *slot, owned 
 	return s, owned, max(s.until, at)
 }
 
-func (t *table) take(id uint64, q *Quota, cost, at int64, bound bounds, really bool) Result {
+func (t *table) take(res *Result, id uint64, q *Quota, cost, at int64, bound bounds, really bool) {
 	set := id & t.mask
 	lock := &t.locks[set%stripes]
 	lock.Lock()
 	at = lock.clock(at)
 	s, owned, until := t.account(id, set, at, bound)
 	inherited := !owned && until > at
-	res, until := q.take(until, at, cost)
-	if res.OK && cost > 0 && really {
+	until, ok := q.take(res, until, at, cost)
+	if ok && cost > 0 && really {
 		s.id, s.until = id, until
 	}
 	lock.Unlock()
-	if !really && res.OK {
+	if !really && ok {
 		res.giveBack(q, cost)
 	}
-	res.Shared = !res.OK && inherited
-	return res
+	res.Shared = !ok && inherited
 }
 
 func (t *table) add(id uint64, q *Quota, cost, at int64, bound bounds) {
@@ -336,14 +353,15 @@ func find(places []slot, id uint64, at int64) (s *slot, owned bool) {
 
 // take is GCRA: until is when the quota is whole again, and moves on by Every
 // for each unit taken.
-func (q *Quota) take(until, at, cost int64) (Result, int64) {
+func (q *Quota) take(res *Result, until, at, cost int64) (next int64, ok bool) {
 	limit := at + int64(q.refill())
-	next := until + cost*int64(q.Every)
+	next = until + cost*int64(q.Every)
 	if next > limit {
-		left := max(0, limit-until) / int64(q.Every)
-		return Result{Remaining: left, Retry: time.Duration(next - limit), Reset: time.Duration(until - at)}, until
+		*res = Result{Remaining: max(0, limit-until) / int64(q.Every), Retry: time.Duration(next - limit), Reset: time.Duration(until - at)}
+		return until, false
 	}
-	return Result{OK: true, Remaining: (limit - next) / int64(q.Every), Reset: time.Duration(next - at)}, next
+	*res = Result{OK: true, Remaining: (limit - next) / int64(q.Every), Reset: time.Duration(next - at)}
+	return next, true
 }
 
 // table returns the accounts of a class of quotas and the most that one of
