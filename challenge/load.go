@@ -27,6 +27,7 @@ type Load struct {
 	asked  atomic.Int64 // requests
 	served atomic.Int64 // requests that the backend was asked
 	failed atomic.Int64 // those of them that it failed
+	epoch  time.Time    // 1970, reckoned from the start by the clock that nobody sets
 	seed   maphash.Seed
 	fails  [1024]atomic.Uint32 // failures in this window, by clients that may share
 
@@ -52,7 +53,8 @@ type budget struct {
 
 // NewLoad returns a Load for one site.
 func NewLoad() *Load {
-	return &Load{seed: maphash.MakeSeed(), budgets: map[budgetKey]weak.Pointer[budget]{}}
+	now := time.Now()
+	return &Load{epoch: now.Add(-time.Duration(now.UnixNano())), seed: maphash.MakeSeed(), budgets: map[budgetKey]weak.Pointer[budget]{}}
 }
 
 // budgetFor returns the state of a budget: the same one after a reload that
@@ -71,7 +73,7 @@ func (l *Load) budgetFor(o Over, calm time.Duration) *budget {
 
 // ask counts a request.
 func (l *Load) ask(now time.Time) {
-	if n := now.UnixNano() / int64(window); n > l.window.Load() {
+	if n := int64(now.Sub(l.epoch) / window); n > l.window.Load() {
 		l.roll(n)
 	}
 	l.asked.Add(1)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/challenge"
@@ -230,4 +231,26 @@ func TestLoadFromManySides(t *testing.T) {
 	wg.Wait()
 	f.now = f.now.Add(20 * time.Second)
 	f.on(true, "four at once")
+}
+
+// A clock that is set neither holds challenges off nor makes them last.
+func TestLoadWhenTheClockIsSet(t *testing.T) {
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		f := newFlooded(t, challenge.Config{Over: challenge.Over{Rate: challenge.Rate{Count: 100, Per: time.Second}}, Calm: 10 * time.Second}, challenge.NewLoad())
+		f.now = time.Now().Add(time.Minute)
+		set := func() { // the seconds of a Time that goes by both clocks are in the bits from 30 on
+			*(*uint64)(unsafe.Pointer(&f.now)) += uint64(by/time.Second) << 30
+		}
+		f.window(10, 0)
+		set()
+		for range 4 {
+			f.window(1000, 0)
+		}
+		f.on(true, "flooded after the clock was set by "+by.String())
+		set()
+		for range 6 {
+			f.window(10, 0)
+		}
+		f.on(false, "calm after the clock was set by "+by.String())
+	}
 }

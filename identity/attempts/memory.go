@@ -13,9 +13,12 @@ const (
 	ways   = 8 // places that a key can have
 )
 
-// A Memory is a [Store] in this process, of a fixed size.
+// A Memory is a [Store] in this process, of a fixed size. How long ago something
+// was it knows by the time that the process has run, so that a clock which is
+// set neither ends a wait nor makes one longer.
 type Memory struct {
 	shards [shards]shard
+	epoch  time.Time // 1970, reckoned from the start by the clock that nobody sets
 }
 
 type shard struct {
@@ -28,7 +31,7 @@ type shard struct {
 // A place is 40 bytes.
 type place struct {
 	key   Key
-	last  int64   // when something was counted last, in nanoseconds; 0: free
+	last  int64   // when something was counted last, in nanoseconds since the epoch; 0: free
 	next  int64   // no try before this
 	level float32 // failures that count for the wait, as of last
 	total uint32  // failures since the last success
@@ -36,7 +39,8 @@ type place struct {
 
 // NewMemory returns a store with room for about that many buckets.
 func NewMemory(places int) *Memory {
-	m := &Memory{}
+	now := time.Now()
+	m := &Memory{epoch: now.Add(-time.Duration(now.UnixNano()))}
 	per := max(ways, places/shards)
 	per = 1 << bits.Len(uint(per-1))
 	for i := range m.shards {
@@ -44,6 +48,9 @@ func NewMemory(places int) *Memory {
 	}
 	return m
 }
+
+// at is a time as places keep it.
+func (m *Memory) at(t time.Time) int64 { return int64(t.Sub(m.epoch)) }
 
 func (m *Memory) shard(k Key) *shard { return &m.shards[k[0]%shards] }
 
@@ -114,7 +121,7 @@ func (p *place) waits(b *Bucket, now int64) (wait time.Duration, locked bool) {
 
 // Reserve counts one failure in every bucket.
 func (m *Memory) Reserve(_ context.Context, buckets []Bucket, now time.Time) (Result, error) {
-	at := now.UnixNano()
+	at := m.at(now)
 	res := Result{Counts: make([]uint32, len(buckets))}
 	// Most who have to wait change nothing.
 	for i := range buckets {
@@ -235,7 +242,7 @@ func (m *Memory) refund(r Refund) {
 	default:
 		p.level = max(0, p.level-float32(r.Count))
 		p.total -= min(r.Count, p.total)
-		if r.Count > 0 && p.last == r.At.UnixNano() {
+		if r.Count > 0 && p.last == m.at(r.At) {
 			p.next = 0 // the wait was for this failure alone
 		}
 		if r.Success {

@@ -59,7 +59,8 @@ type Tries struct {
 	within time.Duration
 	clock  func(time.Time) string // empty: the server's
 	turns  chan struct{}
-	rested atomic.Int64 // nanoseconds; not before that is the server asked again
+	began  time.Time
+	rested atomic.Int64 // nanoseconds since began; not before that is the server asked again
 }
 
 var _ attempts.Store = (*Tries)(nil)
@@ -67,7 +68,7 @@ var _ attempts.Store = (*Tries)(nil)
 // NewTries returns the failed tries in a server.
 func NewTries(l Link) *Tries {
 	return &Tries{
-		link: l, within: triesWithin, turns: make(chan struct{}, triesAtOnce),
+		link: l, within: triesWithin, began: time.Now(), turns: make(chan struct{}, triesAtOnce),
 		clock: func(time.Time) string { return "" },
 	}
 }
@@ -168,7 +169,7 @@ func (t *Tries) each(ctx context.Context, script *rueidis.Lua, calls []call) ([]
 	if len(calls) == 0 {
 		return found, nil
 	}
-	if time.Now().UnixNano() < t.rested.Load() {
+	if int64(time.Since(t.began)) < t.rested.Load() {
 		return found, errRests
 	}
 	c, err := t.link()
@@ -208,7 +209,7 @@ func (t *Tries) each(ctx context.Context, script *rueidis.Lua, calls []call) ([]
 		errs, silent = append(errs, ctx.Err()), true
 	}
 	if silent {
-		t.rested.Store(time.Now().Add(triesRest).UnixNano())
+		t.rested.Store(int64(time.Since(t.began) + triesRest))
 	}
 	return found, errors.Join(errs...)
 }
