@@ -13,6 +13,7 @@ import (
 	"weak"
 
 	"github.com/gaissmai/bart"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -96,27 +97,22 @@ func (b *Bans) reread() {
 func (l *list) again() (entries int, changed bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	told := l.gone
 	info, err := os.Stat(l.path)
-	if err != nil {
-		told := l.gone
-		l.gone = true
-		if told {
-			err = nil
-		}
-		return 0, false, err
-	}
-	back := l.gone
-	l.gone = false
-	if (fileStamp{info.ModTime(), info.Size()}) == l.stamp && !back {
+	if err == nil && !told && (fileStamp{info.ModTime(), info.Size()}) == l.stamp {
 		return 0, false, nil
 	}
-	entries, err = l.read()
+	if entries, err = l.read(); l.gone && told {
+		return 0, false, nil
+	}
 	return entries, err == nil, err
 }
 
-// read reads the file. What was read before stays if that fails.
+// read reads the file. What was read before stays if that fails. A pipe that
+// nobody writes to is not waited for.
 func (l *list) read() (entries int, err error) {
-	file, err := os.Open(l.path)
+	l.gone = true
+	file, err := os.OpenFile(l.path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -128,6 +124,7 @@ func (l *list) read() (entries int, err error) {
 	if !info.Mode().IsRegular() {
 		return 0, errors.New("must be a file")
 	}
+	l.gone = false
 	l.stamp = fileStamp{info.ModTime(), info.Size()}
 	if info.Size() > maxListFile {
 		return 0, errors.New("must not be larger than 64 MiB")

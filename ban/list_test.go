@@ -2,6 +2,7 @@ package ban_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/merlon-dev/merlon/ban"
 )
@@ -120,6 +123,48 @@ func TestListReload(t *testing.T) {
 	again()
 	w.wants(visit{}, ban.Listed)
 	w.wants(visit{client: other}, "")
+}
+
+// What stands where a list was and is no file is told once, and keeps nothing
+// waiting.
+func TestListBecomesSomethingElse(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"a folder":               func(path string) error { return os.Mkdir(path, 0o700) },
+		"a pipe":                 func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"a link to nothing":      func(path string) error { return os.Symlink(path+".not", path) },
+		"a device without end":   func(path string) error { return os.Symlink("/dev/zero", path) },
+		"a file with no mistake": func(path string) error { return os.WriteFile(path, []byte(other), 0o600) },
+	} {
+		path := file(t, office)
+		w := newWorld(t, ban.Config{Lists: []string{path}}, options{})
+		if err := errors.Join(os.Remove(path), put(path)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			w.pass(3 * time.Second)
+			w.bans.Reread()
+		}
+		if good := strings.HasPrefix(name, "a file"); len(w.of(ban.ListUnusable)) != 1 && !good || len(w.of(ban.ListRead)) != 1 && good {
+			t.Errorf("%s: told %+v", name, w.of(ban.ListUnusable))
+		} else if !good {
+			w.wants(visit{}, ban.Listed)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, other)
+		w.pass(3 * time.Second)
+		w.bans.Reread()
+		w.wants(visit{}, "")
+		w.wants(visit{client: other}, ban.Listed)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ban.New(ban.Config{Lists: []string{pipe}}, ban.Env{}); err == nil {
+		t.Error("a pipe is taken for a list")
+	}
 }
 
 // What no guard uses any more is not kept.
