@@ -52,7 +52,9 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 		}
 		if ch.direct(version) {
 			for _, c := range ch.wordy {
-				t.ask(c, version, ch.node, v, key)
+				if c.spells(&t.versions[version].folded) {
+					t.ask(c, version, ch.node, v, key)
+				}
 			}
 		}
 	}
@@ -142,7 +144,7 @@ func (ch *chain) possible(have *match.ByteSet, longest int) bool {
 		return true
 	}
 	for _, c := range ch.all {
-		if longest >= c.least && c.clue.Meets(have) && c.meets(have) {
+		if longest >= c.least && c.clue.Meets(have) && c.meets(have) && c.spells(have) {
 			return true
 		}
 	}
@@ -157,4 +159,15 @@ func (c *check) meets(have *match.ByteSet) bool {
 		}
 	}
 	return true
+}
+
+// spells reports whether a text of some bytes may have any of a trigger's
+// literals.
+func (c *check) spells(have *match.ByteSet) bool {
+	for i := range c.words {
+		if c.words[i].Within(have) {
+			return true
+		}
+	}
+	return c.words == nil
 }

@@ -278,6 +278,10 @@ var shrinking = []string{
 	"trimRight",
 }
 
+// decoding are the transformations that, where there is no percent sign, only
+// make spaces of other bytes.
+var decoding = []string{"urlDecode", "urlDecodeUni"}
+
 func (e *Engine) compileMacro(m seclang.Macro) macro {
 	var out macro
 	for _, t := range m {

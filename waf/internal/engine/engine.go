@@ -33,10 +33,12 @@ type Engine struct {
 	names    map[string]int // TX names and their slots
 	slotName []string
 	lower    map[string]string // field names as they are sent, in lower case
+	fields   map[string]*field // these, as they are sent and in lower case, and those that have a class
 
 	phases  [5][]op // 1 to 4: what is evaluated, in order
 	prelude []early // rules that choose how a body is read
 	late    []int   // TX that phases 3 and 4 set to constants
+	altered []int   // TX that differs after a clean request and a clean answer
 	start   []value // TX when a request arrives
 	before  []value // TX after a clean request
 	after   []value // TX after a clean request and a clean answer
@@ -67,7 +69,13 @@ type value struct {
 // An early rule is evaluated before the body is read, on TX as it is there.
 type early struct {
 	rule *rule
-	tx   []value
+	tx   []value // nil if it does not matter
+}
+
+// A field is a name of a header field.
+type field struct {
+	name, low string
+	classes   [2][2]int // of its values: by side, of requests and answers; 0 if it has none of its own
 }
 
 // A node is a step of a chain of transformations.
@@ -123,7 +131,13 @@ func New(rs *seclang.Ruleset) (*Engine, error) {
 	}
 	e.inbound = e.newScreen(1, 2)
 	e.outbound = e.newScreen(3, 4)
+	e.nameFields()
 	e.indivisible = e.indivisibleRules()
+	for i := range e.before {
+		if e.before[i] != e.after[i] {
+			e.altered = append(e.altered, i)
+		}
+	}
 	e.pool = sync.Pool{New: func() any { return newTransaction(e) }}
 	return e, nil
 }
@@ -147,7 +161,7 @@ func (e *Engine) Visible(id int) bool {
 func (e *Engine) Request(m *message.Request) (message.Exchange, message.Verdict, error) {
 	t := e.pool.Get().(*transaction)
 	t.begin(m)
-	copy(t.tx, e.before)
+	t.resetTX()
 	t.screen(e.inbound)
 	if !t.dirty && !e.requestAll {
 		return t, e.clean[0], nil
@@ -167,7 +181,9 @@ func (t *transaction) Response(a *message.Response) (message.Verdict, error) {
 	state := t.saveTX()
 	t.answer(a)
 	if !t.changed {
-		copy(t.tx, e.after)
+		for _, n := range e.altered {
+			t.tx[n] = e.after[n]
+		}
 	}
 	t.screen(e.outbound)
 	if !t.dirty && !e.respondAll && !t.changed {
@@ -186,6 +202,18 @@ func (t *transaction) Response(a *message.Response) (message.Verdict, error) {
 	v := t.verdict(1)
 	t.more.total, t.more.hits = v.Score, v.Hits
 	return v, nil
+}
+
+// resetTX puts TX to what it is after a clean request.
+func (t *transaction) resetTX() {
+	if !t.intact {
+		copy(t.tx, t.engine.before)
+		t.intact = true
+		return
+	}
+	for _, n := range t.engine.altered {
+		t.tx[n] = t.engine.before[n]
+	}
 }
 
 // Close gives the transaction's memory back.
@@ -207,6 +235,34 @@ func (e *Engine) slot(name string) int {
 	e.names[name] = n
 	e.slotName = append(e.slotName, name)
 	return n
+}
+
+// nameFields notes what is known of names of header fields.
+func (e *Engine) nameFields() {
+	e.fields = map[string]*field{}
+	enter := func(name, low string) {
+		f := &field{name: name, low: low}
+		for side, s := range []*screen{e.inbound, e.outbound} {
+			f.classes[side] = [2]int{s.fields[seclang.RequestHeaders][low], s.fields[seclang.ResponseHeaders][low]}
+		}
+		e.fields[name] = f
+	}
+	for name, low := range e.lower {
+		enter(name, low)
+		enter(low, low)
+	}
+	e.eachField(enter)
+}
+
+// eachField calls f for each field that has a class.
+func (e *Engine) eachField(f func(name, low string)) {
+	for _, s := range []*screen{e.inbound, e.outbound} {
+		for _, names := range s.fields {
+			for name := range names {
+				f(name, name)
+			}
+		}
+	}
 }
 
 // lowered returns a key in lower case, without allocation if it is the name of

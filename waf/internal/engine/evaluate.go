@@ -106,6 +106,7 @@ func (x *evaluation) forget() {
 // restart puts TX to what it is when a request arrives.
 func (t *transaction) restart() {
 	copy(t.tx, t.engine.start)
+	t.intact = false
 	clear(t.extra)
 	t.extra = t.extra[:0]
 	clear(t.places)

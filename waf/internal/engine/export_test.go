@@ -16,9 +16,10 @@ var Faults = []struct {
 	{"nothing is looked at", func(e *Engine) {
 		e.eachScreen(func(s *screen) {
 			clear(s.variable[:])
-			clear(s.fields[:])
+			clear(s.present[:])
 			s.whole, s.singles = nil, nil
 		})
+		e.noFields()
 	}},
 	{"every third trigger has no literals", func(e *Engine) {
 		e.eachScreen(func(s *screen) {
@@ -64,8 +65,16 @@ var Faults = []struct {
 	}},
 	{"cookies are not looked at", func(e *Engine) { e.inbound.variable[seclang.RequestCookies] = 0 }},
 	{"names are not looked at", func(e *Engine) { clear(e.inbound.names[:]) }},
-	{"single fields are not looked at", func(e *Engine) { clear(e.inbound.fields[:]) }},
+	{"single fields are not looked at", func(e *Engine) { e.noFields() }},
 	{"rules that no value triggers are not tried", func(e *Engine) { e.inbound.whole = nil }},
+	{"rules that need any value are not tried", func(e *Engine) { clear(e.inbound.present[:]) }},
+	{"literals seem to have more bytes", func(e *Engine) {
+		e.eachCheck(func(c *check) {
+			for i := range c.words {
+				c.words[i].Add('z')
+			}
+		})
+	}},
 	{"rules are evaluated for candidates only", func(e *Engine) { e.eachRule(func(r *rule) { r.always = false }) }},
 	{"every seventh rule is left out", func(e *Engine) {
 		for i, ops := range e.phases {
@@ -107,6 +116,12 @@ func odd(b match.ByteSet) (out match.ByteSet) {
 		out[i] = b[i] & 0xAAAAAAAAAAAAAAAA
 	}
 	return out
+}
+
+func (e *Engine) noFields() {
+	for _, f := range e.fields {
+		f.classes = [2][2]int{}
+	}
 }
 
 func (e *Engine) eachScreen(f func(*screen)) {

@@ -137,6 +137,9 @@ func (f *folder) phase(phase int) error {
 			ops = f.assign(ops, r, assign)
 			continue
 		case phase == 1 && !doubtful && prelude(r) && !f.readsTainted(r):
+			if !readsTX(r) {
+				before = nil
+			}
 			f.e.prelude = append(f.e.prelude, early{r, before})
 			continue
 		}
@@ -373,6 +376,14 @@ func prelude(r *rule) bool {
 		}
 	}
 	return found && r.Disruptive == seclang.Pass && r.skipTo == 0
+}
+
+// readsTX reports whether conditions read what rules remember, or change it by
+// capturing.
+func readsTX(r *rule) bool {
+	return slices.ContainsFunc(r.links, func(l *link) bool {
+		return l.capture != nil || readsInternal(l.arg) || slices.ContainsFunc(l.targets, func(g target) bool { return internal(g.Var) })
+	})
 }
 
 // readsTainted reports whether conditions read TX that may be tainted.

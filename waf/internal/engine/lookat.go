@@ -80,16 +80,24 @@ func (t *transaction) screen(s *screen) {
 		t.lookAt(s, n, v, 0, "", "", t.scalar[v])
 	}
 	for _, v := range collections {
-		c, n, fields := s.variable[v], s.names[v], s.fields[v]
-		if c == 0 && n == 0 && fields == nil || !t.has(v) {
+		if !t.has(v) {
 			continue
 		}
-		for i, it := range t.items[t.span[v].from:t.span[v].to] {
-			of := c
-			if fields != nil {
-				if f, ok := fields[it.low]; ok {
-					of = f
-				}
+		for _, p := range s.present[v] {
+			if t.hasKey(v, &p) {
+				t.try(p.rule)
+			}
+		}
+		c, n := s.variable[v], s.names[v]
+		answer := 0
+		if v == seclang.ResponseHeaders {
+			answer = 1
+		}
+		items := t.items[t.span[v].from:t.span[v].to]
+		for i := range items {
+			it, of := &items[i], c
+			if it.field != nil && it.field.classes[s.side][answer] > 0 {
+				of = it.field.classes[s.side][answer]
 			}
 			if of > 0 {
 				t.lookAt(s, of, v, i, it.key, it.low, it.val)
@@ -102,6 +110,20 @@ func (t *transaction) screen(s *screen) {
 	for _, r := range s.whole {
 		t.try(r)
 	}
+}
+
+// hasKey reports whether a variable that has values has one under the key.
+func (t *transaction) hasKey(v seclang.Variable, p *presence) bool {
+	if p.key == "" {
+		return true
+	}
+	items := t.items[t.span[v].from:t.span[v].to]
+	for i := range items {
+		if items[i].low == p.key {
+			return true
+		}
+	}
+	return false
 }
 
 // collections are the variables that hold keyed values.

@@ -95,6 +95,7 @@ func (t *transaction) More(piece []byte) (message.Verdict, error) {
 	if !m.kept {
 		t.extra = t.extra[:0]
 		copy(t.tx, e.after)
+		t.intact = false
 		if t.alone(func() { t.screenPiece(text(piece)) }); !t.dirty && !e.respondAll {
 			return e.clean[1], nil
 		}

@@ -22,8 +22,9 @@ type screen struct {
 	uri      int                          // class of REQUEST_URI and REQUEST_URI_RAW, where they are the same
 
 	automaton *match.Automaton
-	refs      [][]ref // what a literal stands for, by its number
-	whole     []*rule // rules to try on each message, since no value can be their trigger
+	refs      [][]ref                  // what a literal stands for, by its number
+	present   [numVariables][]presence // rules to try where a variable has values, or some key has one
+	whole     []*rule                  // rules to try on each message, since no value can be their trigger
 	cache     cache
 }
 
@@ -98,11 +99,19 @@ type check struct {
 	link    *link
 	first   bool // the trigger is the rule's first condition
 	needs   []match.ByteSet
-	clue    match.ByteSet // one of needs, or a byte of each literal: what is rarest
-	least   int           // bytes that a value has that is accepted
-	keyed   bool          // it looks at some keys only
+	clue    match.ByteSet   // one of needs, or a byte of each literal: what is rarest
+	words   []match.ByteSet // the bytes of each literal, if these are few: a value that is accepted has all of one
+	least   int             // bytes that a value has that is accepted
+	keyed   bool            // it looks at some keys only
 	bytes   bool
 	targets []target // without counts
+}
+
+// A presence is a rule that cannot fire unless a key has a value, or any has if
+// none is named.
+type presence struct {
+	key  string
+	rule *rule
 }
 
 // A ref says for which classes and at which node a literal is one of a check.
@@ -133,6 +142,16 @@ func (e *Engine) newScreen(phases ...int) *screen {
 			}
 			if c := b.trigger(o.rule); c != nil {
 				triggers = append(triggers, c)
+			} else if l := b.counting(o.rule); l != nil {
+				for i := range l.targets {
+					g := &l.targets[i]
+					of, _, _ := collection(g.Var)
+					p := presence{rule: o.rule}
+					if g.Regex == nil {
+						p.key = g.Key
+					}
+					s.present[of] = append(s.present[of], p)
+				}
 			} else if b.onMessage(o.rule) {
 				s.whole = append(s.whole, o.rule)
 			}
@@ -269,6 +288,7 @@ func (b *builder) place(c *check) {
 	}
 	literals = b.asBytes(c, literals)
 	c.clue = clue(c.needs, literals)
+	c.words = spelling(literals)
 	for n := range b.s.classes {
 		if !in.Has(byte(n)) {
 			continue
@@ -340,7 +360,10 @@ func (b *builder) newChain(node int) chain {
 			ch.cut = n
 			return ch
 		}
-		if !slices.Contains(shrinking, b.e.nodes[n].step.Name) {
+		switch step := b.e.nodes[n].step; {
+		case slices.Contains(decoding, step.Name):
+			ch.rest.Add('%')
+		case !slices.Contains(shrinking, step.Name):
 			ch.rest.Or(&b.e.nodes[n].alters)
 		}
 		ch.lower = ch.lower || b.e.nodes[n].step.Folds
@@ -358,6 +381,25 @@ func clue(needs []match.ByteSet, literals []string) match.ByteSet {
 		}
 	}
 	return best
+}
+
+// maxWords is how many literals are told apart by their bytes.
+const maxWords = 64
+
+// spelling returns the bytes of each literal, without those sets that have
+// another one in them; nil if there are none, or too many.
+func spelling(literals []string) (words []match.ByteSet) {
+	for _, s := range literals {
+		set := match.Presence(s)
+		if slices.ContainsFunc(words, func(w match.ByteSet) bool { return w.Within(&set) }) {
+			continue
+		}
+		words = append(slices.DeleteFunc(words, func(w match.ByteSet) bool { return set.Within(&w) }), set)
+	}
+	if len(words) > maxWords {
+		return nil
+	}
+	return words
 }
 
 // rarestBytes chooses one byte of each literal.

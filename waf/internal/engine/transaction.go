@@ -24,8 +24,10 @@ type transaction struct {
 	items  []item
 	span   [numVariables]struct{ from, to int }
 	scalar [numVariables]string
-	early  string // REQBODY_PROCESSOR before the body is read
-	unread bool   // it stays, since there is no body
+	early  string     // REQBODY_PROCESSOR before the body is read
+	unread bool       // it stays, since there is no body
+	intact bool       // TX is as after a clean request, or a clean answer
+	named  [32]*field // what was found last at each position of a header
 	phase  int
 
 	screening
@@ -37,6 +39,7 @@ type transaction struct {
 type item struct {
 	key, val string
 	low      string // the key in lower case
+	field    *field // of a header field, if anything is known of its name
 }
 
 func newTransaction(e *Engine) *transaction {
@@ -89,7 +92,22 @@ func (t *transaction) open(v seclang.Variable) { t.span[v].from = len(t.items) }
 func (t *transaction) shut(v seclang.Variable) { t.span[v].to = len(t.items) }
 
 func (t *transaction) add(key, val string) {
-	t.items = append(t.items, item{key, val, t.engine.lowered(key)})
+	t.items = append(t.items, item{key, val, t.engine.lowered(key), nil})
+}
+
+// addField adds the header field at a position.
+func (t *transaction) addField(position int, h *message.Pair) {
+	last := &t.named[position%len(t.named)]
+	f := *last
+	if f == nil || f.name != h.Name {
+		if f = t.engine.fields[h.Name]; f != nil {
+			*last = f
+		} else if f = t.engine.fields[strings.ToLower(h.Name)]; f == nil {
+			t.add(h.Name, h.Value)
+			return
+		}
+	}
+	t.items = append(t.items, item{h.Name, h.Value, f.low, f})
 }
 
 func (t *transaction) has(v seclang.Variable) bool { return t.span[v].to > t.span[v].from }
@@ -249,11 +267,11 @@ func trimControls(s string) string {
 func (t *transaction) headers(header []message.Pair) {
 	t.open(seclang.RequestHeaders)
 	typed := false
-	for _, h := range header {
+	for i, h := range header {
 		if h.Name == "" {
 			continue
 		}
-		t.add(h.Name, h.Value)
+		t.addField(i, &h)
 		if !typed && strings.EqualFold(h.Name, "content-type") {
 			typed = true
 			switch s := strings.TrimSpace(h.Value); {
@@ -342,7 +360,10 @@ func (t *transaction) chooseProcessor(k message.Kind) {
 	t.unread = k == message.None
 	for _, p := range t.engine.prelude {
 		t.phase = 1
-		copy(t.tx, p.tx)
+		if p.tx != nil {
+			copy(t.tx, p.tx)
+			t.intact = false
+		}
 		t.runRule(p.rule, false)
 	}
 	t.fired = t.fired[:0]
@@ -362,11 +383,11 @@ func (t *transaction) chooseProcessor(k message.Kind) {
 // answer takes the response in.
 func (t *transaction) answer(a *message.Response) {
 	t.open(seclang.ResponseHeaders)
-	for _, h := range a.Header {
+	for i, h := range a.Header {
 		if h.Name == "" {
 			continue
 		}
-		t.add(h.Name, h.Value)
+		t.addField(i, &h)
 		if strings.EqualFold(h.Name, "content-type") {
 			t.scalar[seclang.ResponseContentType], _, _ = strings.Cut(h.Value, ";")
 		}

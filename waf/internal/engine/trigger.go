@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon/waf/internal/seclang"
+	"github.com/merlon-dev/merlon/waf/internal/transform"
 )
 
 // trigger chooses the condition that is asked first, nil if none can be.
@@ -20,7 +21,7 @@ func (b *builder) trigger(r *rule) *check {
 			break // what this one does must not be missed
 		}
 	}
-	if best < 0 {
+	if best < 0 || cost > costOfField && b.counting(r) != nil {
 		return nil
 	}
 	if r.separate && best != 0 {
@@ -53,9 +54,42 @@ func price(l *link) int {
 	if !slices.ContainsFunc(l.targets, func(g target) bool {
 		return g.Var != seclang.RequestHeaders && g.Var != seclang.ResponseHeaders || g.Key == ""
 	}) {
-		n = 50
+		n = costOfField
+	}
+	if !slices.ContainsFunc(l.targets, func(g target) bool { return g.Var != seclang.RequestMethod && g.Var != seclang.RequestProtocol }) {
+		n = max(n, costOfField+10) // what they ask for is what most messages have
 	}
 	return n
+}
+
+// costOfField is the price of a condition on single header fields.
+const costOfField = 50
+
+// counting returns a condition that holds only where there is something to be
+// counted: of the values of the message, and of nothing else.
+func (b *builder) counting(r *rule) *link {
+	for _, l := range r.links {
+		if l.op != nil && l.isFixed && len(l.targets) > 0 && !slices.ContainsFunc(l.targets, func(g target) bool { return !countsKeys(&g) }) {
+			none := "0"
+			for _, s := range l.steps {
+				none, _ = s.Apply(&transform.Arena{}, none)
+			}
+			if !l.MultiMatch && l.op.Match(none, l.fixed) == l.negated {
+				return l
+			}
+		}
+		if visibleSets(b.e, r, l) {
+			break
+		}
+	}
+	return nil
+}
+
+// countsKeys reports whether a target is the number of values of one keyed
+// variable.
+func countsKeys(g *target) bool {
+	_, _, keyed := collection(g.Var)
+	return g.Count && keyed
 }
 
 func shortest(list []string) int {

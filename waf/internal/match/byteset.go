@@ -56,8 +56,8 @@ func (b ByteSet) Read() ByteSet {
 	return b.Folded()
 }
 
-// within tells whether every byte of b is in o, too.
-func (b *ByteSet) within(o *ByteSet) bool {
+// Within tells whether every byte of b is in o, too.
+func (b *ByteSet) Within(o *ByteSet) bool {
 	return b[0]&^o[0]|b[1]&^o[1]|b[2]&^o[2]|b[3]&^o[3] == 0
 }
 

@@ -86,7 +86,7 @@ func rarest(all []ByteSet) []ByteSet {
 	slices.SortStableFunc(list, func(a, b weighed) int { return cmp.Compare(a.weight, b.weight) })
 	var few []ByteSet
 	for _, w := range list {
-		if len(few) < maxNeeds && !slices.ContainsFunc(few, func(f ByteSet) bool { return f.within(w.set) }) {
+		if len(few) < maxNeeds && !slices.ContainsFunc(few, func(f ByteSet) bool { return f.Within(w.set) }) {
 			few = append(few, *w.set)
 		}
 	}

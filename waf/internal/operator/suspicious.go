@@ -222,12 +222,25 @@ func span(s string, i int, ends *match.ByteSet) int {
 	return i
 }
 
+// keywordLengths are the lengths, a bit each, of the keywords that begin with
+// the same two letters: of most words it tells that they are none.
+var keywordLengths = func() (t [1 << 10]uint32) {
+	for word := range keywords {
+		t[shape(word)] |= 1 << min(len(word), 31)
+	}
+	return t
+}()
+
+// shape is the same of a word in upper and lower case, which has two bytes or
+// more.
+func shape(word string) int { return int(word[0]&31)<<5 | int(word[1]&31) }
+
 // anyKind is said of words that are not understood.
 const anyKind = folding | (into<<1 - 1)
 
 // wordKinds are the kinds that a word may become.
 func wordKinds(word string) kinds {
-	if len(word) >= 2 && len(word) < 32 {
+	if len(word) >= 2 && len(word) < 32 && keywordLengths[shape(word)]&(1<<len(word)) != 0 {
 		var upper [32]byte
 		for i := range len(word) {
 			c := word[i]
