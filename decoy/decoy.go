@@ -20,7 +20,8 @@ import (
 type Config struct {
 	// Paths are decoys beside the built-in ones: an exact path, or one that ends
 	// in /** for all that is below it, such as a link that only robots.txt
-	// names, and forbids. Letter case does not matter. No page may link to one
+	// names, and forbids. Letter case, slashes too many and parameters after a
+	// semicolon do not matter. No page may link to one
 	// where people can follow it. Default: none. Example:
 	//
 	//	paths: [/backup.tar.gz, /admin-old/**]
@@ -126,14 +127,9 @@ func (g *Guard) Middleware(next http.Handler) http.Handler { return merlon.Middl
 // Check refuses a decoy as if there were nothing.
 func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	path := strings.ToLower(r.Path)
-	decoy := ""
-	if g.exact[path] {
-		decoy = path
-	}
-	for _, folder := range g.below {
-		if strings.HasPrefix(path, folder) || path == folder[:len(folder)-1] {
-			decoy = folder + "**"
-		}
+	decoy := g.find(path)
+	if loose := loosen(path); decoy == "" && loose != path {
+		decoy = g.find(loose)
 	}
 	if decoy == "" {
 		return merlon.Pass(NoDecoy)
@@ -144,6 +140,36 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 		d.Remedy = "decoy:\n  except: [\"" + decoy + "\"]"
 	}
 	return d
+}
+
+// find returns the decoy that a path in small letters is, or nothing.
+func (g *Guard) find(path string) string {
+	if g.exact[path] {
+		return path
+	}
+	for _, folder := range g.below {
+		if strings.HasPrefix(path, folder) || path == folder[:len(folder)-1] {
+			return folder + "**"
+		}
+	}
+	return ""
+}
+
+// loosen returns a path as servers read it that do not mind slashes too many,
+// encoded ones, parameters after a semicolon, and dots and blanks at the end of
+// a name. Scanners try these.
+func loosen(path string) string {
+	if !strings.ContainsAny(path, ";% ") && !strings.Contains(path, "//") && !strings.HasSuffix(path, "/") && !strings.HasSuffix(path, ".") {
+		return path
+	}
+	var b strings.Builder
+	for name := range strings.SplitSeq(strings.ReplaceAll(path, "%2f", "/"), "/") {
+		name, _, _ = strings.Cut(name, ";")
+		if name = strings.TrimRight(name, ". "); name != "" {
+			b.WriteString("/" + name)
+		}
+	}
+	return b.String()
 }
 
 const shown = 120 // bytes of a client's path that a finding repeats

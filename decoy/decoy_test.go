@@ -49,6 +49,15 @@ func TestCheck(t *testing.T) {
 		{Name: "one of the site's own", Request: "GET /backup.TAR.gz", Want: decoy.DecoyTouched, Status: no},
 		{Name: "a trap", Request: "GET /trap/a/b", Want: decoy.DecoyTouched, Status: no},
 		{Name: "a trap's folder", Request: "GET /Trap", Want: decoy.DecoyTouched, Status: no},
+		{Name: "a slash too many", Request: "GET //.git//config", Want: decoy.DecoyTouched, Status: no},
+		{Name: "a slash at the end", Request: "GET /backup.tar.gz/", Want: decoy.DecoyTouched, Status: no},
+		{Name: "a parameter", Request: "GET /.git;x=1/config;y", Want: decoy.DecoyTouched, Status: no},
+		{Name: "an encoded slash", Request: "GET /", Prepare: path("/.git%2Fconfig"), Want: decoy.DecoyTouched, Status: no}, // as it stays
+		{Name: "a dot at the end", Request: "GET /.git/config.", Want: decoy.DecoyTouched, Status: no},
+		{Name: "a blank at the end", Request: "GET /", Prepare: path("/.git/config "), Want: decoy.DecoyTouched, Status: no},
+		{Name: "below a trap, loosely", Request: "GET //trap;a/b/", Want: decoy.DecoyTouched, Status: no},
+		{Name: "slashes only", Request: "GET ///", Want: decoy.NoDecoy},
+		{Name: "a percent sign", Request: "GET /", Prepare: path("/100%/of.;it/"), Want: decoy.NoDecoy},
 		{Name: "another alphabet", Request: "GET /", Prepare: path("/ALTE-BÜCHER/1"), Want: decoy.DecoyTouched, Status: no},
 	})
 }

@@ -255,6 +255,7 @@ func TestNoSpellingEscapesARoute(t *testing.T) {
 		{"/admin", 403},
 		{"//admin/x", 400},
 		{"/ADMIN/x", 400},
+		{"/adm%C4%B1n/x", 400}, // Unicode's small letters with the capital I
 		{"/admin;x/y", 400},
 		{"/admin%2fx", 400},
 		{"/administer", 200},

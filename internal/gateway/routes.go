@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 
@@ -72,13 +73,22 @@ func (s *site) conflict(path string, rt *route) bool {
 
 // folded is find without regard to case.
 func (s *site) folded(path string) *route {
-	path = strings.ToLower(path)
+	path = fold(path)
 	for _, r := range s.routes {
-		if matches(strings.ToLower(r.pattern), path) {
+		if matches(fold(r.pattern), path) {
 			return r
 		}
 	}
 	return s.all
+}
+
+// fold undoes the difference that case makes for programs that know Unicode: for
+// some of them "ſ" is an "s", since both have the same capital.
+func fold(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+		s = strings.ToUpper(s)
+	}
+	return strings.ToLower(s)
 }
 
 func matches(pattern, path string) bool {
