@@ -186,3 +186,43 @@ func (o odd) part(m *message.Request) {
 	}
 	m.Body.Parts = append(m.Body.Parts, p)
 }
+
+// What rules make of a value in one request is not taken for what they make of
+// it in another: few values, again and again, in requests of which some are
+// exempt.
+func TestSeenBefore(t *testing.T) {
+	list := crsPayloads(t)
+	for i, c := range configs {
+		if raced && i%6 > 0 {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			p, err := newCRS(c.level, c.before, c.after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := p.compare(t, sample(6000, 160), func(n int) named {
+				o := odd{Mutator: traffic.NewMutator(uint64(n))}
+				for k := range 8 {
+					o.payloads = append(o.payloads, list[(k*len(list)/8+i)%len(list)])
+				}
+				m := traffic.Places[o.IntN(len(traffic.Places))].Request(o.pick(o.payloads...))
+				if o.IntN(2) == 0 {
+					m.URI = o.pick("/p/", "/q/", "/p/b?page=2&", "/q/b?q=") + url.QueryEscape(o.pick(o.payloads...))
+				}
+				for _, h := range []string{"Referer", "X-Custom", "User-Agent"} {
+					if o.IntN(3) == 0 {
+						m.Header = append(m.Header, message.Pair{Name: h, Value: o.pick(o.payloads...)})
+					}
+				}
+				if o.IntN(3) == 0 {
+					m.Method = o.pick("GET", "POST", "HEAD")
+				}
+				return named{fmt.Sprint("request ", n), m, answer(o.Rand)}
+			})
+			if s.judged.Load() == 0 || s.judged.Load() == s.n.Load() {
+				t.Error("all is judged alike: the comparison has no power")
+			}
+		})
+	}
+}
