@@ -2,6 +2,7 @@ package portal_test
 
 import (
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/internal/portal"
+	"github.com/merlon-dev/merlon/internal/portal/resume"
 )
 
 func TestChangePassword(t *testing.T) {
@@ -124,6 +126,60 @@ func TestAFreshProofIsAskedForAndTheFormGoesOn(t *testing.T) {
 	}
 	pg = b.get(to[1]).want(http.StatusOK, `action="/.merlon/account/codes"`)
 	pg.send("/.merlon/account/codes").want(http.StatusOK, "Keep your recovery codes")
+	pg.send("/.merlon/account/codes").want(http.StatusNotFound, "Please do it again") // good once
+}
+
+// A form that was kept goes on for who has sent it, in the session in which it
+// was sent, to where it was meant for.
+func TestAKeptFormIsItsSendersOwn(t *testing.T) {
+	w := newWorld(t, identity.Config{}, portal.Config{})
+	w.ann()
+	w.ann(func(a *account.Account) { a.ID, a.Name, a.Email = "BEN-ID", "ben", "ben@example.com" })
+	begun := func() (b *browser, again *shown) {
+		w.age(10 * time.Minute)
+		b = w.in()
+		pg := b.get("/.merlon/account").send("/.merlon/account/display", "display", "Changed").want(http.StatusSeeOther, "/.merlon/prove?resume=")
+		pg = b.get(pg.header.Get("Location")).send("/.merlon/prove", "password", annsPassword).want(http.StatusOK)
+		to := regexp.MustCompile(`url=(/\.merlon/resume[^"]*)"`).FindStringSubmatch(pg.body)
+		return b, b.get(to[1]).want(http.StatusOK, `action="/.merlon/account/display"`)
+	}
+	display := func(id string) string {
+		a, err := w.store.Account(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Display
+	}
+	b, pg := begun()
+	ticket := pg.form("/.merlon/account/display").Get(resume.Field)
+	for name, ask := range map[string]func() *shown{
+		"another path": func() *shown {
+			return b.do(http.MethodPost, "/.merlon/account/sessions", url.Values{resume.Field: {ticket}})
+		},
+		"another browser": func() *shown {
+			return w.in().do(http.MethodPost, "/.merlon/account/display", url.Values{resume.Field: {ticket}})
+		},
+	} {
+		if got := ask(); got.status == http.StatusOK || got.status == http.StatusSeeOther {
+			t.Errorf("%s: %d", name, got.status)
+		}
+	}
+	if display("ANN-ID") == "Changed" {
+		t.Error("it went on elsewhere")
+	}
+	// Whoever signs in at that browser meanwhile has not sent it.
+	b, pg = begun()
+	b.get("/.merlon/logout").send("/.merlon/logout").want(http.StatusOK)
+	b.signIn("ben", annsPassword).want(http.StatusOK)
+	pg.send("/.merlon/account/display")
+	if display("BEN-ID") == "Changed" || display("ANN-ID") == "Changed" {
+		t.Error("another account was changed")
+	}
+	_, pg = begun()
+	pg.send("/.merlon/account/display").want(http.StatusSeeOther, "done=display")
+	if display("ANN-ID") != "Changed" {
+		t.Error("nothing was changed")
+	}
 }
 
 func TestChangeEmail(t *testing.T) {

@@ -114,6 +114,9 @@ func (p *Portal) serve(v *visit) {
 		p.refuse(v, NotNavigation)
 		return
 	}
+	if !rt.outside && !p.putBack(v) {
+		return
+	}
 	if err := v.read(); err != nil || v.Method == http.MethodPost && !rt.outside && !p.ownForm(v) {
 		p.refuse(v, NotOurForm)
 		return

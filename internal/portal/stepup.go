@@ -42,6 +42,29 @@ func (p *Portal) askAgain(v *visit) {
 	v.to(Prefix + "prove" + w.query())
 }
 
+// putBack puts a form of ours that was kept in the place of the one that brings
+// its ticket, as the gateway does for those of the site, or shows why there is
+// none. The token of the kept one is looked at again.
+func (p *Portal) putBack(v *visit) bool {
+	if p.env.Resume == nil {
+		return true
+	}
+	what, kept, err := p.env.Resume.Swap(v.Request)
+	switch {
+	case errors.Is(err, resume.ErrGone), kept && (v.Identity == nil || v.Identity.Subject != what.For):
+		p.notKept(v)
+	case err != nil:
+		p.unable(v, err)
+	default:
+		return true
+	}
+	return false
+}
+
+func (p *Portal) notKept(v *visit) {
+	p.show(v, page{name: "message", status: http.StatusNotFound, data: message{Kind: "not-kept"}})
+}
+
 // resumePage sends a kept request again, from the site's own page as before:
 // by itself with a script, by a button without one.
 func (p *Portal) resumePage(v *visit) {
@@ -52,7 +75,7 @@ func (p *Portal) resumePage(v *visit) {
 	}
 	what, err := p.env.Resume.Release(v.Request, ticket, v.Identity.Subject)
 	if errors.Is(err, resume.ErrGone) {
-		p.show(v, page{name: "message", status: http.StatusNotFound, data: message{Kind: "not-kept"}})
+		p.notKept(v)
 		return
 	}
 	if err != nil {

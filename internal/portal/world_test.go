@@ -216,12 +216,19 @@ func (l *locked) Write(p []byte) (int, error) {
 }
 
 // gateway does what the real one does around the portal: a request of its own,
-// a kept one put back, the identity guard, and a fresh proof for /pay.
+// a kept one put back unless it is for the portal, the identity guard, and a
+// fresh proof for /pay.
 func (w *world) gateway(guard *identity.Guard) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, hr *http.Request) {
 		r := merlon.NewRequest(hr)
 		r.Site = w.host
-		kept, swapped, err := w.keeper.Swap(r)
+		own := strings.HasPrefix(r.URL.Path, portal.Prefix)
+		var kept resume.Kept
+		var swapped bool
+		var err error
+		if !own {
+			kept, swapped, err = w.keeper.Swap(r)
+		}
 		if err != nil {
 			merlon.Respond(rw, r, merlon.Refuse(http.StatusForbidden, "gone"))
 			return
@@ -237,7 +244,7 @@ func (w *world) gateway(guard *identity.Guard) http.Handler {
 		if w.more != nil && w.more(rw, r) {
 			return
 		}
-		if strings.HasPrefix(r.URL.Path, portal.Prefix) {
+		if own {
 			w.portal.ServeHTTP(rw, r.Request)
 			return
 		}
