@@ -3,17 +3,14 @@ package challenge
 import (
 	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"embed"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"mime"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +18,7 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/count"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/internal/webpage"
 	"github.com/merlon-dev/merlon/secrets"
 )
 
@@ -77,12 +75,6 @@ var files = [...]struct{ word, name, media string }{
 	{"Worker", "worker.js", "text/javascript; charset=utf-8"},
 }
 
-// An asset is a file that browsers may keep for ever: its name changes with it.
-type asset struct {
-	path, media string
-	content     []byte
-}
-
 // Pages serves the page on which browsers prove themselves, on all sites. It
 // keeps nothing: a token that was solved can be sent again for five minutes, by
 // the same client to the same site, and gives the same pass, which runs out at
@@ -92,7 +84,7 @@ type Pages struct {
 	count          count.Store
 	brand          string
 	texts          *texts
-	assets         [len(files)]asset
+	files          [len(files)]*webpage.File
 }
 
 // NewPages returns Pages.
@@ -110,9 +102,8 @@ func NewPages(env PagesEnv) (*Pages, error) {
 		if err != nil {
 			return nil, err
 		}
-		sum, ext := sha256.Sum256(b), path.Ext(f.name)
-		p.assets[i] = asset{Prefix + "/" + strings.TrimSuffix(f.name, ext) + "." + hex.EncodeToString(sum[:8]) + ext, f.media, b}
-		paths[f.word] = p.assets[i].path
+		p.files[i] = webpage.NewFile(Prefix+"/"+f.name, b, f.media)
+		paths[f.word] = p.files[i].Path
 	}
 	var err error
 	p.texts, err = loadTexts(pageFile, paths)
@@ -266,7 +257,7 @@ func (v *visit) waited(token string) {
 // grant gives the browser its pass.
 func (v *visit) grant(c claim) {
 	http.SetCookie(v.w, passCookie(v.p.passes.seal(c, v.Site, v.client)))
-	secure(v.w.Header())
+	webpage.Secure(v.w.Header())
 	v.w.Header().Set("Location", withReturn(donePath+"?"+strings.TrimPrefix(pagePath(v.ask), Prefix+"?"), v.to))
 	v.w.WriteHeader(http.StatusSeeOther)
 }
@@ -278,7 +269,7 @@ func (v *visit) done() {
 	if from := v.Header.Get("Sec-Fetch-Site"); from == "cross-site" || from == "same-site" {
 		// Only our own page leads here. Another site's link must not become one
 		// of this site's, with the cookies that SameSite=Strict holds back.
-		secure(v.w.Header())
+		webpage.Secure(v.w.Header())
 		v.w.Header().Set("Location", v.to)
 		v.w.WriteHeader(http.StatusSeeOther)
 		return
@@ -358,7 +349,7 @@ func (v *visit) show(pg page) {
 		return
 	}
 	h := v.w.Header()
-	secure(h)
+	webpage.Secure(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", v.text.tag.String())
 	// As in the portal, nothing is loaded by place but the worker, which cannot
@@ -376,34 +367,13 @@ func (v *visit) show(pg page) {
 	}
 }
 
-// secure sets what every answer says.
-func secure(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "strict-origin")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("X-Robots-Tag", "noindex")
-}
-
 // asset serves a file of the page.
 func (v *visit) asset() {
-	for _, a := range v.p.assets {
-		if a.path != v.URL.Path {
-			continue
+	for _, f := range v.p.files {
+		if f.Path == v.URL.Path {
+			f.ServeHTTP(v.w, v.Request.Request)
+			return
 		}
-		h := v.w.Header()
-		secure(h)
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-		h.Set("Content-Type", a.media)
-		h.Set("Content-Length", strconv.Itoa(len(a.content)))
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		v.w.WriteHeader(http.StatusOK)
-		if v.Method != http.MethodHead {
-			_, _ = v.w.Write(a.content)
-		}
-		return
 	}
 	v.show(page{status: http.StatusNotFound, fail: "fail.form", stuck: true})
 }

@@ -1,8 +1,6 @@
 package portal
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -12,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/internal/webpage"
 )
 
 const (
@@ -22,19 +21,8 @@ const (
 	maxBrand     = 60
 )
 
-// An asset is a file that browsers may keep for ever: its name changes with
-// what is in it.
-type asset struct {
-	name, media string
-	content     []byte
-}
-
-func newAsset(content []byte, ending, media string) *asset {
-	sum := sha256.Sum256(content)
-	return &asset{base64.RawURLEncoding.EncodeToString(sum[:12]) + ending, media, content}
-}
-
-func (a *asset) path() string { return Prefix + "static/" + a.name }
+// static is where the files of the pages are.
+const static = Prefix + "static/"
 
 // logoTypes are the pictures that are shown, and what their files begin with
 // is what decides. SVG is not among them.
@@ -42,7 +30,7 @@ var logoTypes = map[string]string{
 	"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/webp": ".webp",
 }
 
-func loadLogo(path string) (*asset, error) {
+func loadLogo(path string) (*webpage.File, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
@@ -59,7 +47,7 @@ func loadLogo(path string) (*asset, error) {
 	if !ok || len(b) > maxLogo {
 		return nil, errors.New("must be a PNG, JPEG, GIF or WebP picture; SVG files can hold scripts")
 	}
-	return newAsset(b, ending, media), nil
+	return webpage.NewFile(static+"logo"+ending, b, media), nil
 }
 
 // A color is one of sRGB, each part from 0 to 1.

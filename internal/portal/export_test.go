@@ -2,6 +2,8 @@ package portal
 
 import (
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/internal/portal/mail"
@@ -34,4 +36,8 @@ func Contrast(a, b string) (float64, error) {
 }
 
 // Style is the style sheet as it is served.
-func (p *Portal) Style() string { return string(p.css.content) }
+func (p *Portal) Style() string {
+	w := httptest.NewRecorder()
+	p.css.ServeHTTP(w, httptest.NewRequest(http.MethodGet, p.css.Path, nil))
+	return w.Body.String()
+}

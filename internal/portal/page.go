@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/merlon-dev/merlon/identity/oidc"
+	"github.com/merlon-dev/merlon/internal/webpage"
 )
 
 //go:embed pages/*.html
@@ -123,19 +124,6 @@ func (v view) Time(t time.Time) template.HTML {
 	return template.HTML(`<time datetime="` + t.Format(time.RFC3339) + `">` + t.Format("2006-01-02 15:04") + ` UTC</time>`)
 }
 
-// secure sets what every answer of the portal says. The referrer policy lets
-// browsers send our own origin with our forms, which no-referrer would turn
-// into "null", but never a path or query: links with secrets stay here.
-func secure(h http.Header) {
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "strict-origin")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("X-Robots-Tag", "noindex")
-}
-
 // policy is the page's Content-Security-Policy. Nothing is loaded by place,
 // also not from this origin, since the backend's files are there as well:
 // only what carries the nonce.
@@ -154,14 +142,14 @@ func (p *Portal) show(v *visit, pg page) {
 	var n [16]byte
 	_, _ = rand.Read(n[:])
 	d := view{
-		catalogue: v.text, Page: pg.name, Brand: p.brandFor(v), CSS: p.css.path(), JS: p.js.path(),
+		catalogue: v.text, Page: pg.name, Brand: p.brandFor(v), CSS: p.css.Path, JS: p.js.Path,
 		Nonce: base64.RawURLEncoding.EncodeToString(n[:]), Token: p.token(v), Pending: pg.pending,
 		Way: v.way, Field: pg.field, Refresh: pg.refresh, Data: pg.data,
 		Providers: p.buttons, Register: p.env.Register == "open",
 		Extra: pg.extra, Wide: pg.wide, Lang: v.text.tag.String(),
 	}
 	if p.logo != nil {
-		d.Logo = p.logo.path()
+		d.Logo = p.logo.Path
 	}
 	if pg.providers != nil {
 		d.Providers = pg.providers
@@ -182,7 +170,7 @@ func (p *Portal) show(v *visit, pg page) {
 		return
 	}
 	h := v.w.Header()
-	secure(h)
+	webpage.Secure(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Language", v.text.tag.String())
 	h.Set("Content-Security-Policy", policy(d.Nonce, pg.formTo))
@@ -203,23 +191,13 @@ func (p *Portal) show(v *visit, pg page) {
 
 func seconds(d time.Duration) int { return max(1, int((d+time.Second-1)/time.Second)) }
 
-// serveAsset writes a file that browsers may keep for ever.
-func (p *Portal) serveAsset(v *visit, name string) {
-	for _, a := range [...]*asset{p.css, p.js, p.logo} {
-		if a == nil || a.name != name {
-			continue
+// static serves the files of the pages.
+func (p *Portal) static(v *visit) {
+	for _, f := range [...]*webpage.File{p.css, p.js, p.logo} {
+		if f != nil && f.Path == v.URL.Path {
+			f.ServeHTTP(v.w, v.Request.Request)
+			return
 		}
-		h := v.w.Header()
-		secure(h)
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-		h.Set("Content-Type", a.media)
-		h.Set("Content-Length", strconv.Itoa(len(a.content)))
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; sandbox")
-		v.w.WriteHeader(http.StatusOK)
-		if v.Method != http.MethodHead {
-			_, _ = v.w.Write(a.content)
-		}
-		return
 	}
 	p.show(v, page{name: "error", status: http.StatusNotFound, fail: "error.missing"})
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/merlon-dev/merlon/identity/provider"
 	"github.com/merlon-dev/merlon/identity/session"
 	"github.com/merlon-dev/merlon/internal/portal/resume"
+	"github.com/merlon-dev/merlon/internal/webpage"
 	"github.com/merlon-dev/merlon/secrets"
 )
 
@@ -53,8 +54,8 @@ type Env struct {
 type Portal struct {
 	env      Env
 	brand    string
-	logo     *asset
-	css, js  *asset
+	logo     *webpage.File
+	css, js  *webpage.File
 	pages    pages
 	texts    *texts
 	buttons  []oidc.Button
@@ -92,8 +93,8 @@ func New(c Config, env Env) (*Portal, error) {
 		p.buttons = env.OIDC.Providers()
 	}
 	css := strings.NewReplacer("LIGHT", light.String(), "DARK", dark.String()).Replace(styleSheet)
-	p.css = newAsset([]byte(css), ".css", "text/css; charset=utf-8")
-	p.js = newAsset(script, ".js", "text/javascript; charset=utf-8")
+	p.css = webpage.NewFile(static+"portal.css", []byte(css), "text/css; charset=utf-8")
+	p.js = webpage.NewFile(static+"portal.js", script, "text/javascript; charset=utf-8")
 	p.routes = table()
 	return p, nil
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/merlon-dev/merlon"
+	"github.com/merlon-dev/merlon/internal/webpage"
 )
 
 const (
@@ -168,8 +169,6 @@ func (p *Portal) unable(v *visit, err error) {
 	p.fail(v, http.StatusServiceUnavailable, "error.busy")
 }
 
-func (p *Portal) static(v *visit) { p.serveAsset(v, v.last()) }
-
 // last returns the last part of the path.
 func (v *visit) last() string { return v.URL.Path[strings.LastIndexByte(v.URL.Path, '/')+1:] }
 
@@ -187,7 +186,7 @@ func (p *Portal) jwks(v *visit) {
 		return
 	}
 	h := v.w.Header()
-	secure(h)
+	webpage.Secure(h)
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin") // public, for whoever verifies
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	merlon.AddHeader(h, head)

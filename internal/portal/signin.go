@@ -14,6 +14,7 @@ import (
 	"github.com/merlon-dev/merlon/identity/mfa"
 	"github.com/merlon-dev/merlon/identity/oidc"
 	"github.com/merlon-dev/merlon/identity/password"
+	"github.com/merlon-dev/merlon/internal/webpage"
 )
 
 // logInData is for the sign-in page.
@@ -129,7 +130,7 @@ func (p *Portal) json(v *visit, status int, body any) {
 		return
 	}
 	h := v.w.Header()
-	secure(h)
+	webpage.Secure(h)
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Content-Type", "application/json")
 	v.w.WriteHeader(status)

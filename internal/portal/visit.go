@@ -9,6 +9,7 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity"
 	"github.com/merlon-dev/merlon/identity/account"
+	"github.com/merlon-dev/merlon/internal/webpage"
 )
 
 // maxForm is the longest form that the pages send, a passkey's answer among
@@ -148,7 +149,7 @@ func (v *visit) desk() identity.Visit {
 // password in it is never repeated elsewhere, RFC 9700, 4.12).
 func (v *visit) to(path string) {
 	h := v.w.Header()
-	secure(h)
+	webpage.Secure(h)
 	h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("Location", path)
 	v.w.WriteHeader(http.StatusSeeOther)
