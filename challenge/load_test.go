@@ -214,21 +214,23 @@ func TestReload(t *testing.T) {
 func TestLoadFromManySides(t *testing.T) {
 	load := challenge.NewLoad()
 	f := newFlooded(t, challenge.Config{Over: challenge.Over{Rate: challenge.Rate{Count: 100, Per: time.Second}}}, load)
-	var wg sync.WaitGroup
-	for n := range 4 {
-		wg.Go(func() {
-			for i := range 2000 {
-				client := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
-				if f.one {
-					client = f.req.Client
+	for window := range 4 {
+		var wg sync.WaitGroup
+		for n := range 4 {
+			wg.Go(func() {
+				for i := 500 * window; i < 500*(window+1); i++ {
+					client := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+					if f.one {
+						client = f.req.Client
+					}
+					r := &merlon.Request{Request: f.req.Request, Client: client, Site: site, Path: "/", Received: f.now.Add(time.Duration(i) * 10 * time.Millisecond)}
+					f.g.Check(r)
+					f.g.Done(r, merlon.Outcome{Status: 200 + 300*(n%2), Upstream: true})
 				}
-				r := &merlon.Request{Request: f.req.Request, Client: client, Site: site, Path: "/", Received: f.now.Add(time.Duration(i) * 10 * time.Millisecond)}
-				f.g.Check(r)
-				f.g.Done(r, merlon.Outcome{Status: 200 + 300*(n%2), Upstream: true})
-			}
-		})
+			})
+		}
+		wg.Wait() // none is a window ahead of the others
 	}
-	wg.Wait()
 	f.now = f.now.Add(20 * time.Second)
 	f.on(true, "four at once")
 }
