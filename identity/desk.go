@@ -138,7 +138,7 @@ const (
 type Step struct {
 	State   State
 	Pending string        // to be sent back with the next step, in a form's hidden field
-	Options []string      // with Second: by what to go on, the best first
+	Options []string      // with Second: by what to go on, the best first; with Enrol: what would be enough
 	Wait    time.Duration // with Wait
 	// Why says why a new password is wanted: "must-change", "breached" or
 	// "recover".

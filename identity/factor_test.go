@@ -242,6 +242,9 @@ func TestMustEnrol(t *testing.T) {
 	if b.who() != nil {
 		t.Error("signed in before enrolment")
 	}
+	if !slices.Contains(s.Options, identity.OptTOTP) {
+		t.Errorf("what would be enough is %q", s.Options)
+	}
 	if left := time.Until(s.EnrolBy); left < 71*time.Hour || left > 73*time.Hour {
 		t.Errorf("until %v", s.EnrolBy)
 	}
@@ -285,6 +288,9 @@ func TestPhishingResistantIsAskedFor(t *testing.T) {
 	w.add(account.Account{Name: "tom", ID: "TOM-ID", Roles: []string{"team"}})
 	b := w.browser("192.0.2.2")
 	s := b.want(b.password("tom", annsPassword), identity.Enrol)
+	if !slices.Equal(s.Options, []string{identity.OptPasskey, identity.OptSecurityKey}) {
+		t.Errorf("what would be enough is %q", s.Options)
+	}
 	_, s = b.enrol(s.Pending) // an app is not enough
 	b.want(s, identity.Enrol)
 	if b.who() != nil {

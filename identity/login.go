@@ -289,11 +289,15 @@ func (d *Desk) newPassword(v Visit, p *pending, a account.Account) (Step, error)
 func (d *Desk) mustEnrol(v Visit, p *pending, a account.Account) (Step, error) {
 	now := d.now()
 	p.Enrol = true
+	options := []string{OptPasskey, OptSecurityKey}
+	if max(p.Need, d.required(a.Roles)) <= account.Multi {
+		options = append(options, OptTOTP)
+	}
 	if account.StrengthOf(p.Methods) >= d.required(a.Roles) {
 		// Only what the user wants to reach asks for it, and they could enrol
 		// it on their account's page as well.
 		text := d.seal(v, p, a)
-		return Step{State: Enrol, Pending: text, EnrolBy: time.Unix(p.Expires, 0), Name: called(a), Account: a.ID}, nil
+		return Step{State: Enrol, Pending: text, Options: options, EnrolBy: time.Unix(p.Expires, 0), Name: called(a), Account: a.ID}, nil
 	}
 	if a.EnrolBy.IsZero() {
 		changed, err := d.env.Accounts.Update(v.Context(), a.ID, func(a *account.Account) error {
@@ -312,7 +316,7 @@ func (d *Desk) mustEnrol(v Visit, p *pending, a account.Account) (Step, error) {
 		d.failed(v, a, a.Name, p.method(), EnrolmentOver, nil)
 		return Step{State: EnrolOver, Name: called(a), Account: a.ID}, nil
 	}
-	return Step{State: Enrol, Pending: d.seal(v, p, a), EnrolBy: a.EnrolBy, Name: called(a), Account: a.ID}, nil
+	return Step{State: Enrol, Pending: d.seal(v, p, a), Options: options, EnrolBy: a.EnrolBy, Name: called(a), Account: a.ID}, nil
 }
 
 // method is the one word for the history.

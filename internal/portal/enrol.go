@@ -3,12 +3,28 @@ package portal
 import (
 	"encoding/base64"
 	"html/template"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/merlon-dev/merlon/identity"
 )
 
-type enrolData struct{ By time.Time }
+// enrolData is for the page that asks for another factor.
+type enrolData struct {
+	By  time.Time
+	App bool // an authenticator app would be enough
+}
+
+// enrol is the page that asks for another factor. Of options, as of what the
+// page for one more proof carries with it, only the look hangs on it.
+func enrol(pending string, options []string, by time.Time) page {
+	return page{
+		name: "enrol", pending: pending, extra: url.Values{"options": {strings.Join(options, ",")}},
+		data: enrolData{By: by, App: len(options) == 0 || slices.Contains(options, identity.OptTOTP)},
+	}
+}
 
 // totpData is for the page of a new authenticator app. After a wrong code the
 // page has no QR code any more: what was shown once is not shown again, nor is
@@ -70,7 +86,9 @@ func kindOf(kind string) string {
 func (p *Portal) nextEnrol(v *visit, step identity.Step, err error) {
 	pending := v.form.Get("pending")
 	if pending != "" {
-		p.next(v, step, err, page{name: "enrol", pending: pending, fail: "fail.passkey", data: enrolData{}})
+		retry := enrol(pending, optionsOf(v.form.Get("options")), time.Time{})
+		retry.fail = "fail.passkey"
+		p.next(v, step, err, retry)
 		return
 	}
 	if err == nil && step.State == identity.Done {

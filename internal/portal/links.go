@@ -146,7 +146,7 @@ func (p *Portal) firstPage(v *visit) {
 
 func (p *Portal) first(v *visit) {
 	step, err := p.env.Desk.First(v.desk(), secretOf(v.form), v.form.Get("name"), v.form.Get("new"))
-	if err == nil && step.State == identity.Stale {
+	if err == nil && (step.State == identity.Stale || step.State == identity.Taken) { // there is an account meanwhile
 		p.gone(v)
 		return
 	}
@@ -154,7 +154,7 @@ func (p *Portal) first(v *visit) {
 		name: "join", fail: "fail.weak", field: "new",
 		data: joinData{First: true, Secret: secretOf(v.form), Name: shorten(v.form.Get("name"))},
 	}
-	if step.State == identity.Taken || step.State == identity.Wrong {
+	if step.State == identity.Wrong {
 		pg.fail, pg.field = "fail.taken-name", "name"
 	}
 	p.next(v, step, err, pg)

@@ -169,7 +169,7 @@ func (p *Portal) next(v *visit, step identity.Step, err error, retry page) {
 	case identity.NewPassword:
 		p.show(v, page{name: "password", pending: step.Pending, data: passwordData{Why: whyOf(step.Why), Name: step.Name}})
 	case identity.Enrol:
-		p.show(v, page{name: "enrol", pending: step.Pending, data: enrolData{By: step.EnrolBy}})
+		p.show(v, enrol(step.Pending, step.Options, step.EnrolBy))
 	case identity.Prove:
 		p.askAgain(v)
 	case identity.Anonymous:

@@ -1,6 +1,7 @@
 package portal_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -222,6 +223,37 @@ func TestTheFirstAdministrator(t *testing.T) {
 	pg = pg.send("/.merlon/first", "name", "two words", "new", nextPassword).want(http.StatusForbidden, "That name cannot be used")
 	pg.send("/.merlon/first", "name", "root", "new", nextPassword).want(http.StatusOK)
 	w.browser().get("/.merlon/first?token=" + secret.Reveal()).want(http.StatusNotFound)
+
+	// Somebody was faster, on the command line.
+	w = newWorld(t, identity.Config{}, portal.Config{})
+	if secret, _, _, err = w.desk.FirstLink(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pg = w.browser().get("/.merlon/first?token=" + secret.Reveal()).want(http.StatusOK)
+	w.ann()
+	pg.send("/.merlon/first", "name", "root", "new", nextPassword).want(http.StatusNotFound, "no longer good")
+}
+
+// Who must have what cannot be phished is not offered an app, which would not
+// let them in; not again after a mistake, either.
+func TestOnlyWhatIsEnoughIsOffered(t *testing.T) {
+	for level, app := range map[account.Strength]bool{account.Multi: true, account.PhishingResistant: false} {
+		w := newWorld(t, identity.Config{MFA: identity.MFA{Required: []string{"all"}, Level: level}}, portal.Config{})
+		w.ann()
+		b := w.browser()
+		pg := b.signIn("ann", annsPassword).want(http.StatusOK, "Add a second way")
+		ask := b.do(http.MethodPost, "/.merlon/enrol/passkey/ask", pg.form("/.merlon/enrol/passkey"), "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty")
+		var c struct{ Ticket string }
+		if err := json.Unmarshal([]byte(ask.want(http.StatusOK).body), &c); err != nil {
+			t.Fatal(err)
+		}
+		again := pg.send("/.merlon/enrol/passkey", "ticket", c.Ticket, "answer", "{}").want(http.StatusForbidden, "Add a second way")
+		for name, pg := range map[string]*shown{"at first": pg, "again": again} {
+			if strings.Contains(pg.body, `action="/.merlon/enrol/totp"`) != app {
+				t.Errorf("%s, %s: %s", level, name, pg.body)
+			}
+		}
+	}
 }
 
 func TestStepUpResumesAForm(t *testing.T) {
