@@ -54,11 +54,15 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 		l.wrong()
 		return merlon.Pass(LoginSucceeded)
 	}
+	if !l.plain {
+		l.unsure()
+		return merlon.Pass(LoginUnsure)
+	}
 	if !l.tickets[0].Right() {
 		return merlon.Pass(LoginMisread)
 	}
 	d := merlon.Pass(LoginSucceeded)
-	if user := l.tries[0].user; user != "" {
+	if user := l.tries[0].user; user != "" && g.knows() {
 		d.Header = http.Header{"Set-Cookie": {g.devices.remember(l.found, placeOf(r), user)}}
 	}
 	return d
@@ -81,10 +85,17 @@ func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 		l.wrong()
 	case l.canary != nil, slices.Contains(g.c.Failed.Status, o.Status) || len(g.c.Failed.Location)+len(g.c.Failed.Body) > 0 || g.c.Success.Cookie != "":
 		l.wrong()
+	case !l.plain:
+		l.unsure()
 	default:
 		l.tickets[0].Right()
 	}
 }
+
+// knows reports whether a right try's answer is proof enough for a browser to be
+// known by it. What GraphQL answers the client chooses itself: a query for
+// something else, with a user and a password among its variables, succeeds.
+func (g *Guard) knows() bool { return !g.c.Shared || g.c.Success.Cookie != "" }
 
 func (l *login) wrong() {
 	for _, t := range l.tickets {

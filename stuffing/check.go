@@ -18,6 +18,7 @@ type login struct {
 	tickets []*attempts.Ticket
 	found   []device
 	canary  *attempts.Try // nil if none is tried
+	plain   bool          // it is a log-in as it is told, so that an answer may say that it was right
 }
 
 // rounds bounds how often a try that waits is taken up again: others may have
@@ -37,7 +38,7 @@ func (g *Guard) Check(r *merlon.Request) merlon.Decision {
 	if len(tries) == 0 {
 		return merlon.Pass(NotLogin)
 	}
-	l := &login{tries: tries, found: g.devices.read(r)}
+	l := &login{tries: tries, found: g.devices.read(r), plain: g.plain(r) && tries[0].password != ""}
 	for _, t := range tries {
 		if g.canaries[t.user] {
 			c := g.stranger(r, t)

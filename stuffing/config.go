@@ -19,13 +19,16 @@ type Config struct {
 	// Path is where the log-in is sent to: a path, or a pattern with * for
 	// anything but a slash and ** for anything; one or a list. Case, a slash at
 	// the end, an extension such as .json and parameters after ";" make no
-	// difference. Default: none, it must be set. Example:
+	// difference for what is counted. Write it as your pages send it: no browser
+	// is known by what else may be a log-in. Default: none, it must be set.
+	// Example:
 	//
 	//	path: /api/login
 	Path List `yaml:"path,omitempty"`
 	// Methods are those that log in; one or a list. A method that the request
 	// asks to be taken for (X-HTTP-Method-Override, _method) counts as well, and
-	// so do GET and HEAD with a password. Default: POST. Example:
+	// so do GET and HEAD with a password, and any other with a user and a
+	// password. Default: POST. Example:
 	//
 	//	methods: [POST, PUT]
 	Methods List `yaml:"methods,omitempty"`
@@ -43,8 +46,9 @@ type Config struct {
 	PasswordField string `yaml:"password_field,omitempty"`
 	// Shared says that the path also serves what is no log-in, as that of a
 	// GraphQL service does: a request with neither of the fields passes and is
-	// not counted. Default: false, each request to the path is a log-in.
-	// Example:
+	// not counted. Browsers are known there only by a success with a cookie,
+	// since clients choose what else is answered. Default: false, each request
+	// to the path is a log-in. Example:
 	//
 	//	shared: true
 	Shared bool `yaml:"shared,omitempty"`

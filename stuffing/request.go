@@ -21,14 +21,16 @@ import (
 
 // A pattern is a path of the log-in, in lower case.
 type pattern struct {
-	text  string
+	text  string // loosened
+	told  string // as it is configured
 	exact bool
 }
 
 func patterns(paths List) []pattern {
 	var list []pattern
 	for _, p := range paths {
-		list = append(list, pattern{loosen(strings.ToLower(p)), !strings.ContainsAny(p, `*?[{\`)})
+		told := lower(p)
+		list = append(list, pattern{loosen(told), told, !strings.ContainsAny(p, `*?[{\`)})
 	}
 	return list
 }
@@ -52,7 +54,21 @@ func loosen(path string) string {
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
 	}
-	return strings.TrimRight(path, "/. ")
+	path = strings.TrimRight(path, "/. ")
+	last := strings.LastIndexByte(path, '/')
+	if name, _, _ := strings.Cut(path[last+1:], "."); last > 0 && (name == "index" || name == "default") {
+		return path[:last] // what a folder is answered with
+	}
+	return path
+}
+
+// lower undoes case, also for backends that take "ı" for an "i", since both have
+// the same capital.
+func lower(path string) string {
+	if strings.IndexFunc(path, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+		path = strings.ToUpper(path)
+	}
+	return strings.ToLower(path)
 }
 
 // isLogin reports whether the backend may take r for a log-in.
@@ -62,22 +78,54 @@ func (g *Guard) isLogin(r *merlon.Request) bool {
 
 // disguised reports whether a request has a method that is not one of those
 // that log in, and is none the less what a lenient backend takes for a log-in: a
-// GET or HEAD with a password, or a POST whose field _method says otherwise.
+// GET or HEAD with a password, any with a user and a password, or a POST whose
+// field _method says otherwise.
 func (g *Guard) disguised(r *merlon.Request) bool {
+	has := func(name string) bool {
+		found, _ := field.Values(r, name) // what there is of it
+		return len(found) > 0
+	}
 	switch strings.ToUpper(r.Method) {
 	case http.MethodGet, http.MethodHead:
-		found, _ := field.Values(r, g.c.PasswordField) // what there is of it
-		return len(found) > 0
+		return has(g.c.PasswordField)
 	case http.MethodPost:
-		found, _ := field.Values(r, "_method")
-		return slices.ContainsFunc(found, func(m string) bool { return slices.Contains(g.c.Methods, strings.ToUpper(m)) })
+		return g.overridden(r, func(m string) bool { return slices.Contains(g.c.Methods, m) })
 	}
-	return false
+	return has(g.c.PasswordField) && slices.ContainsFunc(g.c.UserField, has)
+}
+
+// overridden reports whether a field asks for a request to be taken for one with
+// a method that is wanted.
+func (g *Guard) overridden(r *merlon.Request, wanted func(string) bool) bool {
+	found, _ := field.Values(r, "_method")
+	return slices.ContainsFunc(found, func(m string) bool { return wanted(strings.ToUpper(m)) })
+}
+
+// plain reports whether r is a log-in as it is told, and no other thing that
+// only may be one. A backend may answer well to what it does not take for one,
+// such as a page for every path and method, and nobody must be taken for a user
+// by that.
+func (g *Guard) plain(r *merlon.Request) bool {
+	if !slices.Contains(g.c.Methods, r.Method) {
+		return false
+	}
+	for _, name := range overrides {
+		if slices.ContainsFunc(r.Header[name], func(m string) bool { return !strings.EqualFold(strings.TrimSpace(m), r.Method) }) {
+			return false
+		}
+	}
+	if g.overridden(r, func(m string) bool { return m != r.Method }) {
+		return false
+	}
+	path := strings.TrimRight(lower(r.Path), "/")
+	return slices.ContainsFunc(g.paths, func(p pattern) bool {
+		return path == p.text || path == strings.TrimRight(p.told, "/") || !p.exact && doublestar.MatchUnvalidated(p.text, path)
+	})
 }
 
 // isPath reports whether the backend may take a path for the log-in's.
 func (g *Guard) isPath(path string) bool {
-	path = strings.ToLower(path)
+	path = lower(path)
 	loose := loosen(path)
 	script := behindScript(loose)
 	for _, p := range g.paths {

@@ -101,6 +101,9 @@ func TestValues(t *testing.T) {
 		{what: "too many", field: "email", contentType: js, body: `{"email":[` + strings.Repeat(`"a",`, 32) + `"a"]}`, want: strings.TrimSuffix(strings.Repeat("a|", 32), "|"), err: field.ErrTooMany},
 		{what: "too many in a form", field: "a", contentType: form, body: strings.Repeat("a=&", 33), want: strings.Repeat("|", 31), err: field.ErrTooMany},
 
+		{what: "a number in other spellings", field: "id", contentType: js, body: `{"id":[7,7.0,70e-1,0.7E1,-0,-0.0,0e9,1e21]}`, want: "7|7|7|7|0|0|0|1000000000000000000000"},
+		{what: "a number beyond all", field: "id", contentType: js, body: `{"id":[1e999,-7.50,1e-7]}`, want: "1e999|-7.5|0.0000001"},
+		{what: "a number in GraphQL", field: "id", contentType: js, body: gql(`{a(id:7) b(id:70e-1)}`, ""), want: "7|7"},
 		{what: "GraphQL variables", field: "email", contentType: js, body: gql(`mutation($e:String){login(email:$e)}`, `{"email":"ann"}`), want: "ann"},
 		{what: "variables below an object", field: "email", contentType: js, body: gql(`mutation M($in:In!){login(input:$in){t}}`, `{"in":{"list":[{"email":"ann"},{"email":"bob"}]}}`), want: "ann|bob"},
 		{what: "variables of other names", field: "email", contentType: js, body: gql(`mutation($x:String,$y:String){a:login(email:$x,p:$y){t} b:login(email:$x,p:$y){t}}`, `{"x":"ann","y":"no"}`), want: "ann|ann"},

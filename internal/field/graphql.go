@@ -129,7 +129,7 @@ func next(text string) (t token, rest string, ok bool) {
 		return token{name, m}, text[len(m):], true
 	}
 	if m := numbers.FindString(text); m != "" {
-		return token{literal, m}, text[len(m):], true
+		return token{literal, number(m)}, text[len(m):], true
 	}
 	if m := blocks.FindStringSubmatch(text); m != nil {
 		value := strings.TrimSpace(strings.ReplaceAll(m[1], `\"""`, `"""`))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -131,12 +132,28 @@ func (w *walk) scalar(t json.Token, s spot) error {
 		return nil
 	}
 	text := fmt.Sprint(t)
+	if n, isNumber := t.(json.Number); isNumber {
+		text = number(n.String())
+	}
 	for range s.found {
 		if err := w.f.add(text); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// number returns the one spelling of a number: 7, 7.0 and 70e-1 name one user
+// for most backends. An integer has one spelling only, however large.
+func number(text string) string {
+	if !strings.ContainsAny(text, ".eE") && text != "-0" {
+		return text
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return text
+	}
+	return strconv.FormatFloat(n+0, 'f', -1, 64) // +0: there is no -0
 }
 
 func (w *walk) element(s spot) error {
