@@ -147,7 +147,7 @@ type Limits struct {
 	closed bool          // nothing is counted or held any more
 	wake   chan struct{} // a sender, whose turn it is
 	turn   chan struct{} // holds something while no sender has it
-	far    atomic.Bool   // the last answer took longer than ahead
+	near   atomic.Bool   // the last answer took no longer than ahead
 
 	mu   sync.Mutex
 	last uint64

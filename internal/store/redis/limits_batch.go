@@ -125,12 +125,17 @@ func (l *Limits) enqueue(entries []entry) (b *batch, first int, err error) {
 	b.wanted.Add(1)
 	l.gather.Unlock()
 	if begins {
-		select {
-		case l.wake <- struct{}{}:
-		default: // it will look again
-		}
+		l.call()
 	}
 	return b, first, nil
+}
+
+// call wakes a sender.
+func (l *Limits) call() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it will look again
+	}
 }
 
 // send sends batches until ctx is done, whenever it is its turn.
@@ -156,24 +161,39 @@ func (l *Limits) send(ctx context.Context) {
 func (l *Limits) sendAll(ctx context.Context) {
 	pass := func() { l.turn <- struct{}{} }
 	for {
-		runtime.Gosched() // those that can ask already are to be in the same batch
+		letAsk()
 		b := l.next()
 		if b == nil {
 			break
 		}
 		var late *time.Timer
-		if l.far.Load() {
-			late = time.AfterFunc(ahead, pass)
+		if !l.near.Load() {
+			// The other sender may not have been called for what waits by now.
+			late = time.AfterFunc(ahead, func() { l.call(); pass() })
 		}
 		began := time.Now()
 		l.run(ctx, b)
-		l.far.Store(time.Since(began) > ahead)
+		l.near.Store(time.Since(began) <= ahead)
 		l.rooms.Put(b.room) // nobody reads the entries any more
 		if late != nil && !late.Stop() {
 			return
 		}
 	}
 	pass()
+}
+
+// busy is when the processors are at other work, for which nobody is to wait
+// twice.
+const busy = 300 * time.Microsecond
+
+// letAsk lets those ask that can already, so that they are in the same batch. Go
+// comes back from it when 60 have had their turn, so it is done twice.
+func letAsk() {
+	began := time.Now()
+	runtime.Gosched()
+	if time.Since(began) < busy {
+		runtime.Gosched()
+	}
 }
 
 func (l *Limits) next() *batch {

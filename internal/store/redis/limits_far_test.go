@@ -1,15 +1,18 @@
 package redis_test
 
 import (
+	"context"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/merlon-dev/merlon/count"
+	"github.com/merlon-dev/merlon/internal/store/redis"
 	"github.com/merlon-dev/merlon/test/redistest"
 )
 
@@ -94,5 +97,31 @@ func TestFarServer(t *testing.T) {
 	slices.Sort(took)
 	if median := took[len(took)/2]; median > away*5/4 {
 		t.Errorf("half of them waited for more than %s, of which the way takes %s", median, away)
+	}
+}
+
+// More than goes into many batches is all sent, be the server near or far.
+func TestManyAskAtOnce(t *testing.T) {
+	_, at := redistest.OnSocket(t)
+	for name, l := range map[string]*redis.Limits{"near": limits(t, at), "far": limits(t, far(t, at, 30*time.Millisecond))} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // or they would hang for ever
+		defer cancel()
+		ask := count.Ask{Key: count.Key(name), Quota: count.Quota{Every: time.Second, Burst: 1 << 20}, Cost: 1}
+		var wg sync.WaitGroup
+		var failed atomic.Int64
+		for range 8 * redis.BatchSize {
+			wg.Go(func() {
+				for range 5 {
+					if err := l.Take(ctx, []count.Ask{ask}, make([]count.Result, 1), time.Now()); err != nil {
+						failed.Add(1)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if n := failed.Load(); n > 0 {
+			t.Errorf("%s: %d were not answered", name, n)
+		}
 	}
 }
