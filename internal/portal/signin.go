@@ -240,7 +240,7 @@ func (p *Portal) stale(v *visit) {
 		return
 	}
 	pg := logInAgain(v, "fail.stale")
-	pg.field = ""
+	pg.field, pg.data = "", logInData{} // the form's name may be that of a device
 	p.show(v, pg)
 }
 

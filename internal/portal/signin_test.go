@@ -247,6 +247,9 @@ func TestOnlyWhatIsEnoughIsOffered(t *testing.T) {
 		if err := json.Unmarshal([]byte(ask.want(http.StatusOK).body), &c); err != nil {
 			t.Fatal(err)
 		}
+		if stale := pg.send("/.merlon/enrol/passkey", "ticket", "x", "name", "My phone"); strings.Contains(stale.want(http.StatusForbidden, "Begin again").body, "My phone") {
+			t.Error("a device is offered as a log-in name")
+		}
 		again := pg.send("/.merlon/enrol/passkey", "ticket", c.Ticket, "answer", "{}").want(http.StatusForbidden, "Add a second way")
 		for name, pg := range map[string]*shown{"at first": pg, "again": again} {
 			if strings.Contains(pg.body, `action="/.merlon/enrol/totp"`) != app {
