@@ -296,3 +296,28 @@ func TestTakeAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A quota may take no longer than MaxRefill to be whole again, however large
+// its numbers are.
+func TestLongestQuota(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		every time.Duration
+		burst int64
+		ok    bool
+	}{
+		{count.MaxRefill, 1, true},
+		{count.MaxRefill + 1, 1, false},
+		{count.MaxRefill / 2, 2, true},
+		{count.MaxRefill/2 + 1, 2, false},
+		{1, int64(count.MaxRefill), true},
+		{1, int64(count.MaxRefill) + 1, false},
+		{1 << 32, 1 << 32, false}, // 2^64, which is 0 in 64 bits
+		{1<<63 - 1, count.MaxBurst, false},
+	} {
+		q := count.Quota{Every: c.every, Burst: c.burst}
+		if err := q.Check(now); (err == nil) != c.ok {
+			t.Errorf("%d of one every %d ns: %v", c.burst, c.every, err)
+		}
+	}
+}
