@@ -44,6 +44,7 @@ type link struct {
 	op      operator.Operator
 	capture operator.Capturer
 	negated bool
+	slow    bool // see asked
 	arg     macro
 	fixed   string // arg, where it is the same for every request
 	isFixed bool
@@ -226,7 +227,7 @@ func (r *rule) prepare() error {
 		if err != nil {
 			return cannot(r, l.Link, err)
 		}
-		l.op = op
+		l.op, l.slow = op, operator.Slow(op)
 		if c, ok := op.(operator.Capturer); ok && l.Capture && captured {
 			l.capture = c // finding groups costs more than matching
 		}

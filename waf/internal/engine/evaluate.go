@@ -286,7 +286,7 @@ func (t *transaction) accepts(r *rule, l *link, val string) bool {
 		arg = t.expand(l.arg, r)
 	}
 	if l.capture == nil {
-		return l.op.Match(val, arg) != l.negated
+		return t.asks(l, val, arg) != l.negated
 	}
 	t.caps.Set, t.caps.N = false, 0
 	ok := l.capture.Capture(val, arg, &t.caps)

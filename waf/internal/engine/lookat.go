@@ -310,7 +310,7 @@ func (t *transaction) ask(c *check, version int32, node int, v seclang.Variable,
 	if !c.link.MultiMatch || !ver.bytes.Meets(&upper) {
 		t.seen[c.index] = ver.mark // every node has the same text
 	}
-	if c.link.op.Match(t.exact(node), c.link.fixed) == c.link.negated {
+	if t.asks(c.link, t.exact(node), c.link.fixed) == c.link.negated {
 		return
 	}
 	t.triggered(c, v, key)

@@ -120,7 +120,9 @@ func (t *transaction) More(piece []byte) (message.Verdict, error) {
 func (t *transaction) alone(f func()) {
 	whole := t.scalar[seclang.ResponseBody]
 	t.arena, t.more.arena = t.more.arena, t.arena
+	t.asked = asked{}
 	f()
+	t.asked = asked{} // what it points to changes
 	t.arena.Reset()
 	t.arena, t.more.arena = t.more.arena, t.arena
 	t.scalar[seclang.ResponseBody] = whole

@@ -31,6 +31,7 @@ type transaction struct {
 	phase  int
 
 	screening
+	asked
 	evaluation
 	more more
 }
@@ -65,6 +66,7 @@ func (t *transaction) forget() {
 	t.early = ""
 	clear(t.memo)
 	t.screening.forget()
+	t.asked = asked{}
 	t.evaluation.forget()
 	t.more.forget()
 	t.arena.Reset()

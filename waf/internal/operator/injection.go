@@ -8,6 +8,10 @@ import (
 	"github.com/merlon-dev/merlon/waf/internal/match"
 )
 
+// Slow reports whether an operator costs so much for each byte that it had
+// better not be asked twice. Two of those that are equal answer alike.
+func Slow(o Operator) bool { return o == Operator(xss{}) || o == Operator(sqli{}) }
+
 // xss is @detectXSS.
 type xss struct{}
 
