@@ -62,7 +62,7 @@ func (g *Guard) CheckResponse(r *merlon.Request, res *http.Response) merlon.Deci
 		return merlon.Pass(LoginMisread)
 	}
 	d := merlon.Pass(LoginSucceeded)
-	if user := l.tries[0].user; user != "" && g.knows() {
+	if user := l.tries[0].user; user != "" && g.knows(res) {
 		d.Header = http.Header{"Set-Cookie": {g.devices.remember(l.found, placeOf(r), user)}}
 	}
 	return d
@@ -94,8 +94,11 @@ func (g *Guard) Done(r *merlon.Request, o merlon.Outcome) {
 
 // knows reports whether a right try's answer is proof enough for a browser to be
 // known by it. What GraphQL answers the client chooses itself: a query for
-// something else, with a user and a password among its variables, succeeds.
-func (g *Guard) knows() bool { return !g.c.Shared || g.c.Success.Cookie != "" }
+// something else, with a user and a password among its variables, succeeds. And
+// a page without the words for a wrong try may say that there was none.
+func (g *Guard) knows(res *http.Response) bool {
+	return g.c.Success.Cookie != "" || !g.c.Shared && (len(g.c.Failed.Body) == 0 || res.StatusCode >= 300)
+}
 
 func (l *login) wrong() {
 	for _, t := range l.tickets {
@@ -141,8 +144,13 @@ func (g *Guard) judge(r *merlon.Request, res *http.Response) result {
 	}) {
 		return wrong
 	}
-	if len(f.Body) > 0 && failedBody(res, f.Body) {
-		return wrong
+	switch {
+	case len(f.Body) > 0:
+		if failedBody(res, f.Body) {
+			return wrong
+		}
+	case len(f.Location) > 0 && g.c.Success.Cookie == "" && res.StatusCode < 300:
+		return unsure // one that redirects wrong tries redirects right ones, too: this was none for it
 	}
 	return right
 }

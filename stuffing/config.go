@@ -166,15 +166,17 @@ type Failed struct {
 	//	status: 200
 	Status Statuses `yaml:"status,omitempty"`
 	// Location is where a wrong try is redirected to, with * for anything: a
-	// path with its query, whatever the host before it; one or a list. Default:
+	// path with its query, whatever the host before it; one or a list. A page
+	// is then neither right nor wrong, unless body or success tells. Default:
 	// none. Example:
 	//
 	//	location: "/login?error*"
 	Location List `yaml:"location,omitempty"`
 	// Body is a text that the answer has among its first 65536 bytes if the try
 	// was wrong, such as GraphQL's list of errors; one or a list. An answer in
-	// a content coding other than gzip counts as a failure. Default: none.
-	// Example:
+	// a content coding other than gzip counts as a failure. A page without it
+	// makes no browser known: set success if right tries are answered with one.
+	// Default: none. Example:
 	//
 	//	body: '"errors":'
 	Body List `yaml:"body,omitempty"`

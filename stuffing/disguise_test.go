@@ -43,6 +43,7 @@ func TestNobodyIsKnownByWhatIsNoLogIn(t *testing.T) {
 		fields                   []string
 		set                      func(*stuffing.Config)
 		known                    bool
+		status                   int // of the answer; 200 if not set
 	}{
 		{what: "a log-in", method: "POST", path: "/api/login", body: both, known: true},
 		{what: "in other letters, with a slash", method: "POST", path: "/API/login/", body: both, known: true},
@@ -53,6 +54,17 @@ func TestNobodyIsKnownByWhatIsNoLogIn(t *testing.T) {
 			set: func(c *stuffing.Config) { c.Path = stuffing.List{"/api/*/login"} }},
 		{what: "a script", method: "POST", path: "/login.php", body: both, known: true,
 			set: func(c *stuffing.Config) { c.Path = stuffing.List{"/Login.php"} }},
+
+		{what: "a form that says what is wrong, and redirects then", method: "POST", path: "/api/login", body: both, known: true, status: 303,
+			set: func(c *stuffing.Config) { c.Failed.Body = stuffing.List{"Wrong password"} }},
+		{what: "and answers with another page", method: "POST", path: "/api/login", body: both,
+			set: func(c *stuffing.Config) { c.Failed.Body = stuffing.List{"Wrong password"} }},
+		{what: "and sets a cookie", method: "POST", path: "/api/login", body: both, known: true,
+			set: func(c *stuffing.Config) { c.Failed.Body = stuffing.List{"Wrong password"}; cookie(c) }},
+		{what: "a form that is redirected", method: "POST", path: "/api/login", body: both, known: true, status: 303,
+			set: func(c *stuffing.Config) { c.Failed.Location = stuffing.List{"/login?error*"} }},
+		{what: "and is not, since there was nothing in it", method: "POST", path: "/api/login", body: both,
+			set: func(c *stuffing.Config) { c.Failed.Location = stuffing.List{"/login?error*"} }},
 
 		{what: "another method", method: "PUT", path: "/api/login", body: both},
 		{what: "another method in a field", method: "POST", path: "/api/login", body: both, fields: []string{"X-HTTP-Method-Override", "GET"}},
@@ -75,13 +87,17 @@ func TestNobodyIsKnownByWhatIsNoLogIn(t *testing.T) {
 		w := newWorld(t, conf, stuffing.Env{})
 		w.backend = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 			http.SetCookie(rw, &http.Cookie{Name: "session", Value: "1"})
+			if c.status != 0 {
+				rw.Header().Set("Location", "/home")
+				rw.WriteHeader(c.status)
+			}
 		})
 		hr := httptest.NewRequest(c.method, "https://"+site+c.path, strings.NewReader(c.body))
 		hr.Header.Set("Content-Type", form)
 		for i := 0; i < len(c.fields); i += 2 {
 			hr.Header.Set(c.fields[i], c.fields[i+1])
 		}
-		if r := w.ask("203.0.113.9", hr); r.status != 200 || (r.cookie() != "") != c.known {
+		if r := w.ask("203.0.113.9", hr); r.status != c.status && (r.status != 200 || c.status != 0) || (r.cookie() != "") != c.known {
 			t.Errorf("%s: %d %s, known: %v, want %v", c.what, r.status, r.reason, r.cookie() != "", c.known)
 		}
 	}
