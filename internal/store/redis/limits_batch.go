@@ -333,13 +333,6 @@ func inOrder(entries []entry) (o order) {
 	return o
 }
 
-func cmpErr(err, or error) error {
-	if err != nil {
-		return err
-	}
-	return or
-}
-
 // sameKey is added to the number of a form that is asked for of the same key as
 // the one before.
 const sameKey = 128
