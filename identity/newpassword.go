@@ -15,7 +15,8 @@ import (
 const SamePassword password.Rule = "same-as-before"
 
 // SetPassword ends a pending log-in or recovery with a new password. All other
-// sessions of the account end. SignedIn, Enrol, EnrolOver, Weak, Busy or Stale.
+// sessions of the account end. SignedIn, Enrol, EnrolOver, Weak, Wrong, Busy or
+// Stale.
 func (d *Desk) SetPassword(v Visit, pend, pass string) (Step, error) {
 	p, a, err := d.resume(v, pend, toLogIn, toRecover)
 	if errors.Is(err, errStale) {
@@ -34,6 +35,9 @@ func (d *Desk) SetPassword(v Visit, pend, pass string) (Step, error) {
 		return Step{State: Stale}, nil
 	case p.Purpose == toLogIn && second(held) && account.StrengthOf(p.Methods) < account.Multi:
 		return Step{State: Stale}, nil
+	}
+	if step := d.barred(v, a); step.State != "" {
+		return step, nil
 	}
 	hash, step, err := d.accept(v, a, held, pass)
 	if step.State != "" || err != nil {

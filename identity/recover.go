@@ -130,8 +130,8 @@ func (d *Desk) link(v Visit, purpose, secret string) (account.Link, Step, error)
 }
 
 // Recover begins to recover an account by a link's secret, and is for POST
-// only. The link is used up by [Desk.SetPassword]. Second, NewPassword, Wait or
-// Stale.
+// only. The link is used up by [Desk.SetPassword], and only where its owner may
+// log in. Second, NewPassword, Wrong, Wait or Stale.
 func (d *Desk) Recover(v Visit, secret string) (Step, error) {
 	l, step, err := d.link(v, account.RecoverLink, secret)
 	if step.State != "" || err != nil {
@@ -143,6 +143,19 @@ func (d *Desk) Recover(v Visit, secret string) (Step, error) {
 	} else if err != nil {
 		return Step{}, err
 	}
+	if step := d.barred(v, a); step.State != "" {
+		return step, nil
+	}
 	p := &pending{Purpose: toRecover, Link: l.Hash, Why: "recover", Expires: min(l.Expires.Unix(), d.now().Add(pendingLife).Unix())}
 	return d.next(v, p, a)
+}
+
+// barred is Wrong where login rules do not let an account in: a password that
+// is set there would be of no use to its owner.
+func (d *Desk) barred(v Visit, a account.Account) Step {
+	if d.rules.allow(a.Name, a.Groups, v.Client, d.now()) {
+		return Step{}
+	}
+	d.failed(v, a, a.Name, "link", NotAllowedHere, nil)
+	return Step{State: Wrong}
 }

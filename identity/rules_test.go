@@ -85,3 +85,30 @@ func TestRules(t *testing.T) {
 		t.Error("who is locked out")
 	}
 }
+
+// A link to recover opens nothing where its owner may not log in, and is not
+// used up there.
+func TestRecoverWhereLogInIsNotAllowed(t *testing.T) {
+	w := newWorld(t, identity.Config{Login: []identity.Rule{{Users: []string{"ann"}, From: []string{"10.8.0.0/16"}}}})
+	w.ann()
+	begin := func(b *browser, secret string) identity.Step {
+		return b.do(func(v identity.Visit) (identity.Step, error) { return w.desk.Recover(v, secret) })
+	}
+	set := func(b *browser, s identity.Step) identity.Step {
+		return b.do(func(v identity.Visit) (identity.Step, error) { return w.desk.SetPassword(v, s.Pending, newPassword) })
+	}
+	away, here := w.browser("203.0.113.9"), w.browser("10.8.0.1")
+	away.want(away.do(func(v identity.Visit) (identity.Step, error) { return w.desk.AskRecover(v, "ann") }), identity.Sent)
+	secret := w.must(identity.RecoverLetter).Secret
+	before := w.account("ANN-ID").Password
+	away.want(begin(away, secret), identity.Wrong)
+
+	s := here.want(begin(here, secret), identity.NewPassword)
+	here.client = "203.0.113.9" // it moves
+	here.want(set(here, s), identity.Wrong)
+	if w.account("ANN-ID").Password != before || !w.event(identity.LoginFail, identity.NotAllowedHere) {
+		t.Error("the password was changed, or nobody was told")
+	}
+	here.client = "10.8.0.1"
+	here.want(set(here, s), identity.SignedIn)
+}

@@ -140,7 +140,7 @@ func (p *Portal) json(v *visit, status int, body any) {
 func (p *Portal) setPassword(v *visit) {
 	step, err := p.env.Desk.SetPassword(v.desk(), v.form.Get("pending"), v.form.Get("new"))
 	p.next(v, step, err, page{
-		name: "password", pending: v.form.Get("pending"), fail: "fail.weak", field: "new",
+		name: "password", pending: v.form.Get("pending"), fail: "fail.wrong", field: "new",
 		data: passwordData{Why: whyOf(v.form.Get("why")), Name: shorten(v.form.Get("name"))},
 	})
 }
