@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"strings"
 
 	"github.com/andybalholm/brotli"
@@ -44,10 +45,16 @@ func Coding(fields []string) (string, error) {
 
 // Decode decompresses a whole body of at most limit decoded bytes.
 func Decode(coding string, b []byte, limit int64) ([]byte, error) {
+	bound := limit
+	if ratio := int64(len(b)) * MaxRatio; ratio > RatioMatters && ratio < bound {
+		bound = ratio
+	} else if ratio <= RatioMatters {
+		bound = min(bound, RatioMatters)
+	}
 	src := bytes.NewReader(b)
 	var r io.Reader
 	if coding == "br" {
-		r = brotli.NewReader(src)
+		r = brotli.NewReader(narrow(src, bound))
 	} else {
 		zr, err := gzip.NewReader(src)
 		if err != nil {
@@ -55,12 +62,6 @@ func Decode(coding string, b []byte, limit int64) ([]byte, error) {
 		}
 		zr.Multistream(false)
 		r = zr
-	}
-	bound := limit
-	if ratio := int64(len(b)) * MaxRatio; ratio > RatioMatters && ratio < bound {
-		bound = ratio
-	} else if ratio <= RatioMatters {
-		bound = min(bound, RatioMatters)
 	}
 	plain, err := io.ReadAll(io.LimitReader(r, bound+1))
 	switch {
@@ -75,6 +76,24 @@ func Decode(coding string, b []byte, limit int64) ([]byte, error) {
 		return nil, errors.New("has more after the end of the compressed data")
 	}
 	return plain, nil
+}
+
+// narrow lowers the window that brotli data ask for to what a text of n bytes
+// can make use of: a decoder makes room for all of it, up to 16 MiB for a body
+// of 300 bytes. Distances reach back to the beginning of the text at most, so
+// that the text is the same (RFC 7932, sections 4 and 9.1: of a window of 18 bits
+// and more the first four bits are 1 and how many more than 17 there are).
+func narrow(src *bytes.Reader, n int64) io.Reader {
+	first, err := src.ReadByte()
+	if err != nil || first&1 == 0 || first>>1&7 == 0 {
+		_, _ = src.Seek(0, io.SeekStart)
+		return src
+	}
+	most := max(18, bits.Len64(uint64(n)+16)) // a window of w bits is 16 less than 2 to the w
+	if asked := int(17 + first>>1&7); asked > most {
+		first = first&0xf1 | byte(most-17)<<1
+	}
+	return io.MultiReader(bytes.NewReader([]byte{first}), src)
 }
 
 // minRun is the length of an attack that is worth looking for in compressed
