@@ -108,7 +108,8 @@ func NewLink(purpose, accountID string, until time.Time) (account.Link, secrets.
 }
 
 // Register makes the account that an invitation is for; its log-in name is the
-// address. SignedIn, Enrol, Weak, Busy, Wait, Taken, Closed or Stale.
+// address. SignedIn, Enrol, Weak, Wrong (it could not log in here), Busy, Wait,
+// Taken, Closed or Stale.
 func (d *Desk) Register(v Visit, secret, display, pass string) (Step, error) {
 	if d.c.Register == "off" {
 		return Step{State: Closed}, nil
@@ -130,6 +131,10 @@ func (d *Desk) Register(v Visit, secret, display, pass string) (Step, error) {
 
 // create makes an account by a link.
 func (d *Desk) create(v Visit, a account.Account, l account.Link, pass string, why reason, add func(context.Context, account.Account) error) (Step, error) {
+	if !d.rules.allow(a.Name, a.Groups, v.Client, d.now()) {
+		d.failed(v, account.Account{}, a.Name, "link", NotAllowedHere, nil)
+		return Step{State: Wrong}, nil
+	}
 	hash, step, err := d.accept(v, a, mfa.Held{}, pass)
 	if step.State != "" || err != nil {
 		return step, err
@@ -163,8 +168,8 @@ func (d *Desk) FirstLink(ctx context.Context) (s secrets.Secret, until time.Time
 }
 
 // First makes the first administrator. SignedIn, Enrol, Weak, Busy, Wait,
-// Taken (there is an account already), Wrong (this cannot be a log-in name) or
-// Stale.
+// Taken (there is an account already), Wrong (this cannot be a log-in name, or
+// not one that could log in here) or Stale.
 func (d *Desk) First(v Visit, secret, name, pass string) (Step, error) {
 	l, step, err := d.link(v, account.FirstLink, secret)
 	if step.State != "" || err != nil {

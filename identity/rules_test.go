@@ -112,3 +112,19 @@ func TestRecoverWhereLogInIsNotAllowed(t *testing.T) {
 	here.client = "10.8.0.1"
 	here.want(set(here, s), identity.SignedIn)
 }
+
+// Nor does an invitation, which would make an account that cannot log in.
+func TestRegisterWhereLogInIsNotAllowed(t *testing.T) {
+	w := newWorld(t, identity.Config{
+		Register: "open", RegisterDomains: []string{"example.com"}, Login: []identity.Rule{{From: []string{"10.8.0.0/16"}}},
+	})
+	away, here := w.browser("203.0.113.9"), w.browser("10.8.0.1")
+	away.want(away.do(func(v identity.Visit) (identity.Step, error) { return w.desk.AskRegister(v, "new@example.com") }), identity.Sent)
+	secret := w.must(identity.RegisterLetter).Secret
+	join := func(v identity.Visit) (identity.Step, error) { return w.desk.Register(v, secret, "New", newPassword) }
+	away.want(away.do(join), identity.Wrong)
+	if _, err := w.store.ByName(ctx, "new@example.com"); err == nil {
+		t.Error("the account was made")
+	}
+	here.want(here.do(join), identity.SignedIn)
+}

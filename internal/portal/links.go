@@ -133,7 +133,7 @@ func (p *Portal) join(v *visit) {
 		email, _, err = p.env.Desk.LinkHolds(v.Context(), account.InviteLink, secret)
 	}
 	p.next(v, step, err, page{
-		name: "join", fail: "fail.weak", field: "new",
+		name: "join", fail: "fail.wrong", field: "new",
 		data: joinData{Secret: secret, Email: email, Name: shorten(v.form.Get("display"))},
 	})
 }
