@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -90,12 +91,26 @@ func (p *people) grant(r *merlon.Request) (token.Grant, token.Refresh, error) {
 				return token.Grant{}, token.Refresh{}, err
 			}
 		} else if e, ok := errors.AsType[*token.Error](err); !ok || e.Why == token.RefreshReused {
+			if ok {
+				err = errors.Join(err, p.endCopied(r.Context(), s))
+			}
 			return token.Grant{}, token.Refresh{}, err
 		}
 	}
 	g := token.Grant{Subject: s.Account, Client: refreshClient, Session: s.ID, Methods: s.Methods, AuthTime: s.Proved}
 	next, err := p.tokens.StartRefresh(r.Context(), g)
 	return g, next, err
+}
+
+// endCopied ends the session beside which a refresh secret came a second time:
+// whoever has a copy of the one cookie has it of the other, too, which would be
+// good for a new family.
+func (p *people) endCopied(ctx context.Context, s session.Session) error {
+	err := p.sessions.EndOne(ctx, s.Account, s.ID)
+	if errors.Is(err, session.ErrNotFound) { // its owner was faster
+		err = nil
+	}
+	return errors.Join(err, p.revoke(ctx, s.Account, s.ID))
 }
 
 // mayHaveTokens returns the session of r's cookie, if it lets r in here. What

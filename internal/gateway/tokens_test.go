@@ -82,6 +82,32 @@ func TestTokensForPages(t *testing.T) {
 	}
 }
 
+// Trap 56: a refresh secret that comes twice ends all that the copied cookies
+// are good for, the session included.
+func TestCopiedRefreshSecretEndsTheSession(t *testing.T) {
+	w := settle(t, strings.Replace(tokenTown, "algorithm: EdDSA", "algorithm: EdDSA, refresh: {grace: 1s}", 1))
+	ann := w.in("ann")
+	text := accessToken(t, ann.Do("POST", "/.merlon/token", "", script...))
+	copied := ann.Cookies()
+	accessToken(t, ann.Do("POST", "/.merlon/token", "", script...))
+	time.Sleep(1100 * time.Millisecond) // no tab is as slow
+	if got := w.browser().Do("POST", "/.merlon/token", "", append(script, "Cookie", copied)...); got.Status != 401 {
+		t.Errorf("the copy: %d %s", got.Status, got.Body)
+	}
+	for range 2 {
+		if got := w.browser().Do("POST", "/.merlon/token", "", append(script, "Cookie", copied)...); got.Status != 401 {
+			t.Errorf("the copy, again: %d", got.Status)
+		}
+	}
+	if got := ann.Do("POST", "/.merlon/token", "", script...); got.Status != 401 {
+		t.Errorf("its owner: %d", got.Status)
+	}
+	if got := w.browser().Program("GET", "/orders", "Authorization", "Bearer "+text); got.Status != 401 {
+		t.Errorf("the access token: %d", got.Status)
+	}
+	w.in("ann") // and signs in again
+}
+
 // Traps 49 and 56: what was handed out ends with the session.
 func TestTokensEndWithTheSession(t *testing.T) {
 	w := settle(t, tokenTown)
