@@ -145,6 +145,9 @@ func (n *newUser) inviteOnly(ctx context.Context, cmd *cobra.Command, o *office,
 	if !strings.Contains(a.Name, "@") || a.Email != a.Name || n.ask || n.display != "" {
 		return errors.New("--invite: NAME must be an address, which will be the log-in name; --email, --display and --password do not go with it")
 	}
+	if c := o.config.Identity; c == nil || c.Register != "invite" && c.Register != "open" {
+		return errors.New("--invite: nobody may register here, so that the link would open nothing: write identity: {register: invite}, or leave --invite out, and the account is made at once")
+	}
 	for _, get := range []func(context.Context, string) (account.Account, error){o.db.Accounts().ByName, o.db.Accounts().ByEmail} {
 		if _, err := get(ctx, a.Email); err == nil {
 			return fmt.Errorf("%s has an account already: merlon user list %s", a.Email, a.Email)
