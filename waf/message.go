@@ -44,6 +44,35 @@ func appendHeader(to []message.Pair, h http.Header) []message.Pair {
 			to = append(to, message.Pair{Name: k, Value: v})
 		}
 	}
-	slices.SortStableFunc(to[start:], func(a, b message.Pair) int { return strings.Compare(a.Name, b.Name) })
+	sortByName(to[start:])
 	return to
+}
+
+// sortByName sorts fields, and keeps those of one name in order. Most headers
+// are short, and most names differ in their first eight bytes.
+func sortByName(list []message.Pair) {
+	var heads [40]uint64
+	if len(list) > len(heads) {
+		slices.SortStableFunc(list, func(a, b message.Pair) int { return strings.Compare(a.Name, b.Name) })
+		return
+	}
+	for i, p := range list {
+		head, k := headOf(p.Name), i
+		for ; k > 0 && (head < heads[k-1] || head == heads[k-1] && p.Name < list[k-1].Name); k-- {
+			heads[k], list[k] = heads[k-1], list[k-1]
+		}
+		heads[k], list[k] = head, p
+	}
+}
+
+// headOf is the first eight bytes of a name as a number, which is in the same
+// order.
+func headOf(name string) (n uint64) {
+	for i := range 8 {
+		n <<= 8
+		if i < len(name) {
+			n |= uint64(name[i])
+		}
+	}
+	return n
 }

@@ -11,8 +11,7 @@ import (
 // when it comes for the second time: most values never do, and those must not
 // take the place of others that come all the time.
 type cache struct {
-	once  [cacheSlots]atomic.Uint32 // tags of values that came once
-	tags  [cacheSlots]atomic.Uint32 // of the values that are kept
+	tags  [cacheSlots]atomic.Uint32 // of the value that is kept, and above it of the one that came last
 	slots [cacheSlots]atomic.Pointer[known]
 }
 
@@ -39,7 +38,7 @@ func (k *known) is(class int, key, val string) bool {
 type place struct {
 	hit  *known // nil if the value is not known
 	slot int    // negative: nowhere
-	tag  uint32
+	tag  uint32 // 16 bits, not 0
 }
 
 // recent is what a transaction found last at each position of a message: most
@@ -64,9 +63,9 @@ func (c *cache) find(class int, key, val string) place {
 	if key != "" {
 		h ^= maphash.String(seed, key) * 0x9E3779B97F4A7C15
 	}
-	n, tag := int(h%slots), uint32(h>>32)|1
+	n, tag := int(h&(slots-1)), uint32(h>>48)|1 // there are a power of two
 	for _, slot := range [...]int{n, n ^ 1} {
-		if c.tags[slot].Load() != tag {
+		if c.tags[slot].Load()&0xFFFF != tag {
 			continue
 		}
 		if k := c.slots[slot].Load(); k != nil && k.is(class, key, val) {
@@ -81,14 +80,15 @@ func (c *cache) keep(p place, class int, key, val string) {
 	if p.slot < 0 {
 		return
 	}
-	if c.once[p.slot].Load() != p.tag {
-		c.once[p.slot].Store(p.tag)
+	tags := c.tags[p.slot].Load()
+	if tags>>16 != p.tag {
+		c.tags[p.slot].Store(p.tag<<16 | tags&0xFFFF)
 		return
 	}
 	slot := p.slot
-	if c.tags[slot].Load() != 0 && (c.tags[slot^1].Load() == 0 || p.tag&2 != 0) {
+	if tags&0xFFFF != 0 && (c.tags[slot^1].Load()&0xFFFF == 0 || p.tag&2 != 0) {
 		slot ^= 1
 	}
 	c.slots[slot].Store(&known{class, strings.Clone(key), strings.Clone(val)})
-	c.tags[slot].Store(p.tag)
+	c.tags[slot].Store(c.tags[slot].Load()&^0xFFFF | p.tag)
 }

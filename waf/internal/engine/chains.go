@@ -35,12 +35,12 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 		}
 	}
 	for asks := m.asks; asks != 0; asks &= asks - 1 {
-		if a := &cl.asks[bits.TrailingZeros64(asks)]; m.changed&(1<<a.chain) == 0 {
+		if a := &cl.asks[bits.TrailingZeros64(asks)]; m.changed&(1<<a.chain) == 0 && a.check.spells(&t.versions[0].folded) {
 			t.ask(a.check, 0, a.node, v, key)
 		}
 	}
 	for i := 64; i < len(cl.asks); i++ {
-		if a := &cl.asks[i]; m.changed&(1<<a.chain) == 0 {
+		if a := &cl.asks[i]; m.changed&(1<<a.chain) == 0 && a.check.spells(&t.versions[0].folded) {
 			t.ask(a.check, 0, a.node, v, key)
 		}
 	}
@@ -50,7 +50,7 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 		for _, c := range ch.every {
 			t.ask(c, version, ch.node, v, key)
 		}
-		if ch.direct(version) {
+		if cl.direct(ch, version) {
 			for _, c := range ch.wordy {
 				if c.spells(&t.versions[version].folded) {
 					t.ask(c, version, ch.node, v, key)
@@ -63,6 +63,9 @@ func (t *transaction) follow(s *screen, cl *class, n int, p *match.ByteSet, v se
 // rework works out what chains make of the value, notes those whose triggers
 // are to be asked, and returns the versions that may have literals.
 func (t *transaction) rework(cl *class, may uint64, p *match.ByteSet) (scan uint64) {
+	if may == 0 && len(cl.chains) <= 64 {
+		return 0
+	}
 	have := reach(&t.versions[0])
 	note := func(i int) {
 		ch := &cl.chains[i]
@@ -71,15 +74,15 @@ func (t *transaction) rework(cl *class, may uint64, p *match.ByteSet) (scan uint
 		}
 		version := t.node(ch.node).version
 		words := ch.words.Meets(&t.versions[version].folded)
-		if len(ch.every) > 0 || words && ch.direct(version) {
+		if len(ch.every) > 0 || words && cl.direct(ch, version) {
 			t.live = append(t.live, int32(i))
 		}
-		if words && !ch.direct(version) {
+		if words && !cl.direct(ch, version) {
 			scan |= 1 << min(version, 63)
 		}
 	}
 	for i := range cl.groups {
-		if g := &cl.groups[i]; may&g.chains != 0 && (g.tooShort(t.versions[0].text, p) || t.hopeless(&g.chain, p, &have)) {
+		if g := &cl.groups[i]; may&g.chains != 0 && (g.tooShort(t.versions[0].text, p) || t.barren(g, p)) {
 			may &^= g.chains
 		}
 	}
@@ -94,7 +97,9 @@ func (t *transaction) rework(cl *class, may uint64, p *match.ByteSet) (scan uint
 
 // direct reports whether a chain's triggers with literals are asked at once:
 // so few that searching a text that only they see would cost more.
-func (ch *chain) direct(version int32) bool { return version > 0 && len(ch.wordy) <= 2 }
+func (cl *class) direct(ch *chain, version int32) bool {
+	return cl.few || version > 0 && len(ch.wordy) <= 2
+}
 
 // high reports whether a text of some bytes has any that is not ASCII.
 func high(p *match.ByteSet) bool { return p[2]|p[3] != 0 }
@@ -117,12 +122,31 @@ func (t *transaction) hopeless(ch *chain, p, have *match.ByteSet) bool {
 	if ch.cut == 0 {
 		return !p.Meets(&ch.rest) && !(ch.lower && high(p)) && !ch.possible(have, ch.longest(&t.versions[0]))
 	}
-	made := &t.versions[t.node(ch.cut).version]
+	return ch.endsIn(&t.versions[t.node(ch.cut).version])
+}
+
+// endsIn reports whether a chain makes nothing that any trigger could accept of
+// what its last step that changes everything has made.
+func (ch *chain) endsIn(made *version) bool {
 	if made.bytes.Meets(&ch.rest) || ch.lower && high(&made.bytes) {
 		return false
 	}
 	then := reach(made)
 	return !ch.possible(&then, ch.longest(made))
+}
+
+// barren is hopeless for all chains of a group. A value that the steps before
+// base64Decode leave as it is is decoded once for all groups.
+func (t *transaction) barren(g *group, p *match.ByteSet) bool {
+	if !g.decode || !g.first || p.Meets(&g.before) || p.Meets(&white) {
+		return g.endsIn(&t.versions[t.node(g.cut).version])
+	}
+	if t.decodedIn != t.turn {
+		out, _ := t.engine.nodes[g.cut].step.Apply(&t.arena, t.versions[0].text)
+		p := match.Presence(out)
+		t.decoded, t.decodedIn = version{text: out, bytes: p, folded: p.Read()}, t.turn
+	}
+	return g.endsIn(&t.decoded)
 }
 
 // longest is how long a text can be that the rest of a chain makes of another

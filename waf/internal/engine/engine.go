@@ -68,8 +68,9 @@ type value struct {
 
 // An early rule is evaluated before the body is read, on TX as it is there.
 type early struct {
-	rule *rule
-	tx   []value // nil if it does not matter
+	rule  *rule
+	tx    []value // nil if it does not matter
+	typed bool    // it cannot match without a Content-Type
 }
 
 // A field is a name of a header field.

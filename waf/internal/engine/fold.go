@@ -140,7 +140,7 @@ func (f *folder) phase(phase int) error {
 			if !readsTX(r) {
 				before = nil
 			}
-			f.e.prelude = append(f.e.prelude, early{r, before})
+			f.e.prelude = append(f.e.prelude, early{r, before, asksType(r)})
 			continue
 		}
 		if err := f.checkCaptures(r); err != nil {
@@ -376,6 +376,13 @@ func prelude(r *rule) bool {
 		}
 	}
 	return found && r.Disruptive == seclang.Pass && r.skipTo == 0
+}
+
+// asksType reports whether a rule's first condition is about the Content-Type.
+func asksType(r *rule) bool {
+	return len(r.links[0].targets) > 0 && !slices.ContainsFunc(r.links[0].targets, func(g target) bool {
+		return g.Var != seclang.RequestHeaders || g.Count || g.Regex != nil || g.Key != "content-type"
+	})
 }
 
 // readsTX reports whether conditions read what rules remember, or change it by

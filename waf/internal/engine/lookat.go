@@ -12,20 +12,22 @@ type screening struct {
 	candidates []uint64
 	dirty      bool
 
-	scanner  [2]*match.Scanner                 // by side
-	memo     []memo                            // what a node of the tree makes of the value
-	applied  [2 * keptVersions][keptSteps]memo // what steps made of versions, as they are and in lower case
-	spare    memo
-	live     []int32 // chains of the value under which triggers are to be asked
-	versions []version
-	low      string    // the value's key in lower case
-	turn     uint32    // of the value
-	recent   [2]recent // by side
-	mark     uint32    // of the version
-	seen     []uint32  // the version that a check has been asked about, by check
-	request  uint32
-	probed   []uint32 // the request in which a rule has been tried, by rule
-	cross    bool     // the verdict about the value depends on more than the value
+	scanner   [2]*match.Scanner                 // by side
+	memo      []memo                            // what a node of the tree makes of the value
+	applied   [2 * keptVersions][keptSteps]memo // what steps made of versions, as they are and in lower case
+	spare     memo
+	decoded   version // what base64Decode makes of the value,
+	decodedIn uint32  // the value of this turn
+	live      []int32 // chains of the value under which triggers are to be asked
+	versions  []version
+	low       string    // the value's key in lower case
+	turn      uint32    // of the value
+	recent    [2]recent // by side
+	mark      uint32    // of the version
+	seen      []uint32  // the version that a check has been asked about, by check
+	request   uint32
+	probed    []uint32 // the request in which a rule has been tried, by rule
+	cross     bool     // the verdict about the value depends on more than the value
 }
 
 // A memo is what a node makes of the value: a version, or one with ASCII
@@ -52,7 +54,11 @@ func (s *screening) forget() {
 	s.dirty = false
 	clear(s.versions[:cap(s.versions)])
 	clear(s.applied[:])
-	if s.mark > 1<<31 { // long before a number comes again
+	if s.turn > 1<<31 { // long before a number comes again
+		clear(s.memo)
+		s.turn = 0
+	}
+	if s.mark > 1<<31 {
 		clear(s.seen)
 		s.mark = 0
 	}
@@ -60,7 +66,7 @@ func (s *screening) forget() {
 		clear(s.probed)
 		s.request = 0
 	}
-	s.spare, s.low = memo{}, ""
+	s.spare, s.decoded, s.decodedIn, s.low = memo{}, version{}, 0, ""
 	s.versions = s.versions[:0]
 }
 
@@ -278,7 +284,10 @@ func (t *transaction) scan(s *screen, n int, version int32, v seclang.Variable, 
 	}
 	sc := t.scanner[s.side]
 	raw := t.versions[version].text
-	folded := match.Fold(raw)
+	folded := raw
+	if high(&t.versions[version].bytes) {
+		folded = match.Fold(raw)
+	}
 	t.refer(s, s.automaton.Scan(sc, folded), n, version, v, key)
 	if !same(folded, raw) {
 		t.refer(s, s.automaton.Scan(sc, raw), n, version, v, key)

@@ -32,6 +32,7 @@ type screen struct {
 type class struct {
 	chains []chain
 	keyed  bool // some triggers look at the values of some keys only
+	few    bool // there are so few literals that they are not searched for: see fewWords
 
 	// What is known of the first 64 chains and asks from the bytes that a value
 	// has: the marks in base, and those of each byte in it. Of further ones
@@ -53,7 +54,8 @@ type marks struct {
 	asks    uint64 // asks that may be answered with yes
 }
 
-// An ask is a trigger without literals under one of its chains.
+// An ask is a trigger without literals under one of its chains, or any if
+// there are few.
 type ask struct {
 	check *check
 	node  int
@@ -73,6 +75,7 @@ type group struct {
 	chain
 	chains uint64
 	decode bool          // the step is base64Decode, and those after it are narrowing
+	first  bool          // no step before it makes anything of a value without such bytes, or other letters
 	before match.ByteSet // bytes that the steps before it change, but for white space that they remove
 }
 

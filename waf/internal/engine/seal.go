@@ -9,6 +9,7 @@ import (
 
 // seal notes what the bytes of a value tell about a class's chains.
 func (b *builder) seal(cl *class) {
+	cl.few = fewWords(cl)
 	for i := range min(len(cl.chains), 64) {
 		ch := &cl.chains[i]
 		bit := uint64(1) << i
@@ -26,11 +27,14 @@ func (b *builder) seal(cl *class) {
 		if ch.lower {
 			cl.high |= bit
 		}
-		if len(ch.wordy) > 0 {
+		asked := ch.every
+		if cl.few {
+			asked = ch.all
+		} else if len(ch.wordy) > 0 {
 			cl.wordy |= bit
 		}
 		b.sealSteps(cl, ch.node, bit)
-		for _, c := range ch.every {
+		for _, c := range asked {
 			cl.asks = append(cl.asks, ask{c, ch.node, i})
 		}
 		if ch.cut > 0 {
@@ -41,6 +45,26 @@ func (b *builder) seal(cl *class) {
 		cl.asks[i].seal(cl, uint64(1)<<i)
 	}
 	b.sealFolding(cl)
+}
+
+// fewWords reports whether a class has so few triggers with literals, and these
+// so few literals, that to see which of them the bytes of a value spell is
+// cheaper than to search it.
+func fewWords(cl *class) bool {
+	words := 0
+	seen := map[*check]bool{}
+	for i := range cl.chains {
+		for _, c := range cl.chains[i].wordy {
+			if c.words == nil {
+				return false
+			}
+			if !seen[c] {
+				words += len(c.words)
+			}
+			seen[c] = true
+		}
+	}
+	return len(seen) <= 4 && words <= 32
 }
 
 // sealFolding has each byte that is not ASCII mean what it may become by
@@ -107,6 +131,8 @@ func (b *builder) join(cl *class, ch *chain, bit uint64) {
 func (b *builder) newGroup(cut int) group {
 	g := group{chain: chain{cut: cut}}
 	g.decode = b.e.nodes[cut].step.Name == "base64Decode"
+	parent := &b.e.nodes[b.e.nodes[cut].parent]
+	g.first = !parent.folds && !parent.always
 	for n := b.e.nodes[cut].parent; n > 0; n = b.e.nodes[n].parent {
 		set := b.e.nodes[n].alters
 		if b.e.nodes[n].step.Name == "removeWhitespace" {
@@ -167,17 +193,25 @@ func (cl *class) marks(val string, p *match.ByteSet) marks {
 	if high(p) {
 		m.may |= cl.high
 	}
+	may, changed, asks := uint64(0), uint64(0), uint64(0)
 	if len(val) <= 64 {
 		for i := range len(val) {
-			m.or(&cl.bytes[val[i]])
+			b := &cl.bytes[val[i]]
+			may |= b.may
+			changed |= b.changed
+			asks |= b.asks
 		}
 	} else {
 		for i, word := range p {
 			for ; word != 0; word &= word - 1 {
-				m.or(&cl.bytes[64*i+bits.TrailingZeros64(word)])
+				b := &cl.bytes[64*i+bits.TrailingZeros64(word)]
+				may |= b.may
+				changed |= b.changed
+				asks |= b.asks
 			}
 		}
 	}
+	m.or(&marks{may, changed, asks})
 	for i := range cl.keepers {
 		k := &cl.keepers[i]
 		if m.changed&k.chains != k.chains && p.Meets(&k.step.Changes) && !k.step.Keeps(val) {

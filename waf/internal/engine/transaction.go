@@ -26,6 +26,7 @@ type transaction struct {
 	scalar [numVariables]string
 	early  string     // REQBODY_PROCESSOR before the body is read
 	unread bool       // it stays, since there is no body
+	typed  bool       // there is a Content-Type
 	intact bool       // TX is as after a clean request, or a clean answer
 	named  [32]*field // what was found last at each position of a header
 	phase  int
@@ -268,14 +269,14 @@ func trimControls(s string) string {
 // Content-Type chooses.
 func (t *transaction) headers(header []message.Pair) {
 	t.open(seclang.RequestHeaders)
-	typed := false
+	t.typed = false
 	for i, h := range header {
 		if h.Name == "" {
 			continue
 		}
 		t.addField(i, &h)
-		if !typed && strings.EqualFold(h.Name, "content-type") {
-			typed = true
+		if !t.typed && strings.EqualFold(h.Name, "content-type") {
+			t.typed = true
 			switch s := strings.TrimSpace(h.Value); {
 			case hasPrefixFold(s, "application/x-www-form-urlencoded"):
 				t.early = "URLENCODED"
@@ -361,6 +362,9 @@ func (t *transaction) parts(parts []message.Part) {
 func (t *transaction) chooseProcessor(k message.Kind) {
 	t.unread = k == message.None
 	for _, p := range t.engine.prelude {
+		if p.typed && !t.typed {
+			continue
+		}
 		t.phase = 1
 		if p.tx != nil {
 			copy(t.tx, p.tx)

@@ -170,21 +170,20 @@ func (a *Automaton) choose(rows int) (chosen []uint32) {
 			likely[k] = likely[s] * byClass[a.label[k]]
 		}
 	}
-	least := 0.0
-	if len(likely) > rows {
-		least = slices.Sorted(slices.Values(likely))[len(likely)-rows]
+	// A state is not more likely than the one that it ends with, so that has a
+	// row, too: see fill. Those that are likely stand together.
+	byLikelihood := make([]uint32, len(likely))
+	for s := range byLikelihood {
+		byLikelihood[s] = uint32(s)
 	}
-	a.row = make([]uint32, len(a.label))
-	a.limit = uint32(min(rows, len(likely))) * a.width
-	for s, p := range likely {
-		a.row[s] = a.limit
-		// A state is not more likely than the one that it ends with, so that has
-		// a row, too: see fill.
-		if p >= least && len(chosen) < rows {
-			a.row[s] = uint32(len(chosen)) * a.width
-			chosen = append(chosen, uint32(s))
-		}
+	slices.SortStableFunc(byLikelihood, func(s, o uint32) int { return cmp.Compare(likely[o], likely[s]) })
+	chosen = byLikelihood[:min(rows, len(likely))]
+	a.row = slices.Repeat([]uint32{uint32(len(chosen)) * a.width}, len(a.label))
+	a.limit = uint32(len(chosen)) * a.width
+	for i, s := range chosen {
+		a.row[s] = uint32(i) * a.width
 	}
+	slices.Sort(chosen)
 	return chosen
 }
 

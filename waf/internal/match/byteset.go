@@ -47,13 +47,23 @@ func (b ByteSet) Folded() ByteSet {
 // Read returns the bytes that a text with these bytes may have once it is
 // folded ([Fold]), with the other case of every ASCII letter.
 func (b ByteSet) Read() ByteSet {
+	if b[3] != 0 {
+		b[1] |= b.becomes()
+	}
+	b[1] |= b[1]&letters<<32 | b[1]>>32&letters
+	return b
+}
+
+// becomes is what folding may make of a text's bytes, as it stands in the
+// second word of a ByteSet.
+func (b *ByteSet) becomes() (small uint64) {
 	if b.Has(longS[0]) {
-		b.Add('s')
+		small |= single['s'][1]
 	}
 	if b.Has(kelvin[0]) {
-		b.Add('k')
+		small |= single['k'][1]
 	}
-	return b.Folded()
+	return small
 }
 
 // Within tells whether every byte of b is in o, too.

@@ -10,16 +10,16 @@ import (
 // classes are the classes of the characters that a pattern does not tell
 // apart, and the sets of them that it asks for.
 type classes struct {
-	byByte [256]uint16 // the class of a byte, or long if it is no character by itself
-	starts []rune      // the first characters of runs of one class, from U+0080 on
-	runs   []uint16    // their classes
-	kinds  []kind      // of each class
-	sets   [][]uint64  // each a set of classes
+	byByte [256]uint8 // the class of a byte, or long if it is no character by itself
+	starts []rune     // the first characters of runs of one class, from U+0080 on
+	runs   []uint16   // their classes
+	kinds  []kind     // of each class
+	sets   [][]uint64 // each a set of classes
 }
 
 // long is what classes.byByte says of a byte that begins a longer character,
 // or none.
-const long = 0xFFFF
+const long = 0xFF
 
 // A kind is what a character is to ^, $ and \b.
 type kind uint8
@@ -33,7 +33,8 @@ const (
 
 func (k kind) sample() rune { return [...]rune{edge: -1, newline: '\n', word: 'a', other: '-'}[k] }
 
-// maxClasses bounds the classes: a pattern with more is left to regexp.
+// maxClasses bounds the classes, so that they stay below long: a pattern with
+// more is left to regexp.
 const maxClasses = 250
 
 // has tells whether the class is in the set.
@@ -181,7 +182,7 @@ func (c *classes) assign(cuts []rune, of []uint16, bytes bool) {
 		for span+1 < len(cuts) && cuts[span+1] <= rune(b) {
 			span++
 		}
-		c.byByte[b] = of[span]
+		c.byByte[b] = uint8(of[span])
 		if b >= utf8.RuneSelf && !bytes {
 			c.byByte[b] = long
 		}

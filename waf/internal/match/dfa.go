@@ -77,11 +77,14 @@ func (d *dfa) match(s string) (found, ok bool) {
 	t := d.cur.Load()
 	at, forgot := t.start, 0
 	for i := 0; i < len(s) && at > 0; {
-		class, width := int(d.byByte[s[i]]), 1
-		if class == long {
+		class := int(d.byByte[s[i]])
+		if class != long {
+			i++
+		} else {
+			var width int
 			class, width = d.classes.next(s[i:])
+			i += width
 		}
-		i += width
 		to := atomic.LoadInt32(&t.next[int(at)+class])
 		if to == unknown {
 			before := t.states

@@ -254,8 +254,13 @@ func wordKinds(word string) kinds {
 		}
 	}
 	// Two letters outside ASCII become ASCII ones in upper case.
-	if strings.Contains(word, "\u0131") || strings.Contains(word, "\u017f") {
-		return anyKind
+	for i := range len(word) {
+		if word[i] >= 0x80 {
+			if strings.Contains(word, "\u0131") || strings.Contains(word, "\u017f") {
+				return anyKind
+			}
+			break
+		}
 	}
 	return bareWord
 }

@@ -102,6 +102,38 @@ func named(d []byte, s string) ([]byte, int) {
 	return append(d, v...), i
 }
 
+// noReferences: no ampersand begins a reference, in either case of letters.
+func noReferences(s string) bool {
+	for {
+		i := strings.IndexByte(s, '&')
+		if i < 0 {
+			return true
+		}
+		s = s[i+1:]
+		n := 0
+		for n < len(s) && isAlnum(s[n]) {
+			n++
+		}
+		if n < len(s) && (s[n] == ';' || n == 0 && s[0] == '#') || n > 0 && begins(s[:n]) {
+			return false
+		}
+		s = s[n:]
+	}
+}
+
+// begins reports whether a word begins with a name that needs no semicolon, in
+// any case.
+func begins(word string) bool {
+	for _, c := range []byte{word[0] | 0x20, word[0] &^ 0x20} {
+		for _, n := range unended[c] {
+			if len(word) >= len(n) && strings.EqualFold(word[:len(n)], n) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // common knows the names that stand for ASCII, for speed.
 func common(name string) byte {
 	switch name {

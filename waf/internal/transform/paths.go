@@ -24,20 +24,36 @@ func normalisePathWin(a *Arena, s string) (string, bool) {
 	return a.end(dropTrails(dropStream(d)), s)
 }
 
-// oneName: a path of one name, which does not mean its own folder.
-func oneName(s string) bool { return s != "." && strings.IndexByte(s, '/') < 0 }
+// tidy: a path that has nothing to resolve, or to be added to its end.
+func tidy(s string) bool {
+	i := strings.IndexByte(s, '/')
+	if i < 0 {
+		return s != "."
+	}
+	for ; i < len(s); i++ {
+		if s[i] == '/' && (i+1 == len(s) || s[i+1] == '/' || s[i+1] == '.') {
+			return false
+		}
+	}
+	return s[0] != '.'
+}
 
-// oneNameWin is oneName for Windows, without anything to cut.
-func oneNameWin(s string) bool {
+// tidyWin is tidy for Windows, without anything to cut.
+func tidyWin(s string) bool {
 	if s == "" || s[len(s)-1] == '.' || s[len(s)-1] == ' ' {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; c == '/' || c == '\\' || c == ':' {
+		switch s[i] {
+		case '\\', ':':
 			return false
+		case '/':
+			if i > 0 && (s[i-1] == '.' || s[i-1] == ' ') {
+				return false
+			}
 		}
 	}
-	return true
+	return tidy(s)
 }
 
 // clean appends the clean form of s to d, which is empty. other is a second
