@@ -148,6 +148,9 @@ func TestSecretsAreNotRecorded(t *testing.T) {
 	for _, c := range []struct{ name, wire, value, secret string }{
 		{"a password in the query", "GET /login?user=bob&password=hunter2x", "", "hunter2x"},
 		{"its name encoded twice", "GET /login?pass%2577ord=hunter2x", "", "hunter2x"},
+		{"German", "GET /login?Neues-Kennwort=hunter2x", "", "hunter2x"},
+		{"French", "GET /login?mot_de_passe=hunter2x", "", "hunter2x"},
+		{"Spanish", "GET /login?contraseña=hunter2x", "", "hunter2x"},
 		{"an array of passwords", "GET /login?user[pwd]=hunter2x", "", "hunter2x"},
 		{"a reset code", "GET /reset?code=hunter2x", "", "hunter2x"},
 		{"a semicolon before the name", "GET /login?a=b;access_token=hunter2x", "", "hunter2x"},

@@ -100,17 +100,19 @@ func cutTo(s string, limit int) string {
 
 // Names of parameters, fields and headers that hold secrets, without
 // punctuation and in lower case: anywhere in the name, at its end, or all of it.
+// Of letters that are not ASCII nothing is left, so that "contraseña" has lost one.
 var (
 	secretWords = []string{"password", "passwd", "passphrase", "passcode", "secret", "token", "apikey", "accesskey",
 		"privatekey", "signingkey", "authkey", "credential", "authorization", "sessionid", "sessid", "cardnumber",
-		"creditcard", "assertion", "samlresponse", "connectionstring", "cookie"}
+		"creditcard", "assertion", "samlresponse", "connectionstring", "cookie",
+		"passwort", "kennwort", "motdepasse", "contrasea", "contrasena", "wachtwoord"}
 	secretEnds  = []string{"pwd", "newpass", "oldpass", "userpass", "dbpass"}
 	secretNames = []string{"pass", "pw", "pin", "otp", "totp", "cvv", "cvv2", "cvc", "code", "auth", "jwt", "session",
 		"sid", "ssn", "sig", "signature"}
 	// wholeLine are those whose value goes on to the end of the line when
 	// nothing quotes it; after the others a colon often introduces prose
 	// ("token: expired").
-	wholeLine = []string{"password", "passwd", "passphrase", "pwd", "secret", "apikey", "authorization", "cookie", "credential"}
+	wholeLine = []string{"password", "passwd", "passphrase", "pwd", "passwort", "kennwort", "secret", "apikey", "authorization", "cookie", "credential"}
 )
 
 // secretName reports whether name is one that holds a secret.
