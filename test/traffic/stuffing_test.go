@@ -216,7 +216,9 @@ func TestBackendLogin(t *testing.T) {
 	if n := s.tried("trap@example.com"); n != 2 {
 		t.Errorf("the backend was asked %d times about a canary, want 2", n)
 	}
-	p.Events(t, 1, func(e ledger.Event) bool { return e.Kind == ledger.Alarm && e.Message == "canary-tried" && e.Client != "" })
+	p.Events(t, 1, func(e ledger.Event) bool {
+		return e.Kind == ledger.Alarm && e.Message == "canary-tried" && e.Client != ""
+	})
 	// What cannot be read for certain does not reach the backend.
 	before := s.all()
 	for name, body := range map[string]string{
