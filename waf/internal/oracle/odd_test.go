@@ -22,7 +22,8 @@ func TestOdd(t *testing.T) {
 				o := odd{traffic.NewMutator(uint64(i)), list}
 				return named{fmt.Sprint("odd request ", i), o.request(), nil}
 			})
-			if s.flagged.Load()*3 < s.n.Load() || level == 1 && s.clean.Load()*20 < s.n.Load() {
+			// With the race detector there are too few to say.
+			if !raced && (s.flagged.Load()*3 < s.n.Load() || level == 1 && s.clean.Load()*20 < s.n.Load()) {
 				t.Error("too much or too little is flagged for the comparison to have power")
 			}
 		})
