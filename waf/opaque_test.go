@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/merlontest"
@@ -100,4 +101,67 @@ func TestJSONAsGRPC(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that waits to be told to go on is told so by the backend: its body
+// is judged when that wants it, and not read before.
+func TestJSONThatIsAwaited(t *testing.T) {
+	long := strings.Repeat("a", 9<<10)
+	for name, c := range map[string]struct {
+		body string
+		want merlon.Reason
+	}{
+		"a file":                      {"\x00\x01" + long, ""},
+		"nothing":                     {"", ""},
+		"harmless":                    {`{"page":1}`, ""},
+		"harmless, and more":          {`{"page":1}` + long, ""},
+		"begins like it":              {`{"` + strings.Repeat("a", 5<<10) + "\n" + long, ""},
+		"attack":                      {escapedAttack, waf.Attack},
+		"attack with something after": {escapedAttack + long, waf.Attack},
+		"long":                        {`{"a":"` + long + `"}`, waf.TooLarge},
+		"many values":                 {`[1` + strings.Repeat(",1", 20) + `]`, waf.TooManyArguments},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, monitored := range []bool{false, true} {
+				var g merlon.Guard = newGuard(t, waf.Config{Limit: 8 * merlon.KiB, Arguments: 20})
+				if monitored {
+					g = merlon.Monitor(g)
+				}
+				r := merlontest.Request(t, typed("application/octet-stream"))
+				r.Header.Set("Expect", "100-continue")
+				sent := strings.NewReader(c.body)
+				r.Body, r.ContentLength = io.NopCloser(sent), int64(len(c.body))
+				gate := merlon.NewGate(g)
+				if d := gate.Check(r); !d.Passed() || sent.Len() != len(c.body) {
+					t.Fatalf("%d bytes are read, %+v", len(c.body)-sent.Len(), d)
+				}
+				got, err := io.ReadAll(r.Body)
+				var late *merlon.LateRefusal
+				switch refused := errors.As(err, &late); {
+				case refused != (c.want != "" && !monitored):
+					t.Errorf("monitored %v: error %v", monitored, err)
+				case refused && (late.Decision.Reason != c.want || len(got) > 0):
+					t.Errorf("%s; the upstream gets %d bytes", late.Decision.Reason, len(got))
+				case !refused && (string(got) != c.body || err != nil):
+					t.Errorf("monitored %v: the upstream gets %d bytes, error %v", monitored, len(got), err)
+				}
+				gate.Done(r, merlon.Outcome{})
+			}
+		})
+	}
+}
+
+func TestAwaitedBodyBreaksOff(t *testing.T) {
+	g := newGuard(t, waf.Config{})
+	r := merlontest.Request(t, typed("application/octet-stream"))
+	r.Header.Set("Expect", "100-continue")
+	gone := errors.New("gone")
+	r.Body, r.ContentLength = io.NopCloser(io.MultiReader(strings.NewReader(escapedAttack), iotest.ErrReader(gone))), -1
+	if d := g.Check(r); !d.Passed() {
+		t.Fatalf("%+v", d)
+	}
+	if got, err := io.ReadAll(r.Body); !errors.Is(err, gone) || len(got) > 0 {
+		t.Errorf("the upstream gets %q, error %v", got, err)
+	}
+	g.Done(r, merlon.Outcome{})
 }

@@ -189,8 +189,8 @@ func eventStream(t *testing.T, m *harness.Merlon, c *http.Client, a *app) {
 	}
 }
 
-// expectContinue shows that who waits to be told to go on is told, by Merlon,
-// which looks at the body first, or gets the backend's answer without.
+// expectContinue shows that a body is sent when the backend wants it, and not
+// before.
 func expectContinue(t *testing.T, m *harness.Merlon, c *http.Client) {
 	for _, wanted := range []bool{true, false} {
 		path := "/unwanted"
@@ -212,7 +212,8 @@ func expectContinue(t *testing.T, m *harness.Merlon, c *http.Client) {
 		switch {
 		case wanted && (res.StatusCode != 200 || body != "the body" || !told):
 			t.Errorf("%s: %d %q, told to go on %v", path, res.StatusCode, body, told)
-		case !wanted && res.StatusCode != 422:
+		case !wanted && res.StatusCode != 422, // over HTTP/2, net/http does not tell Merlon that the client waits
+			!wanted && res.ProtoMajor == 1 && (sent.n.Load() > 0 || told || !res.Close):
 			t.Errorf("%s: %d, %d bytes sent, told to go on %v", path, res.StatusCode, sent.n.Load(), told)
 		}
 	}
