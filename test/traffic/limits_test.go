@@ -87,6 +87,10 @@ func newFleet(t *testing.T) *fleet {
 	for range 3 {
 		f.all = append(f.all, serve(t, text, f.answer, env...))
 	}
+	// By the number that it knew last each divides when Redis is lost.
+	eventually(t, "each knows of all", func() bool {
+		return !slices.ContainsFunc(f.all, func(p *place) bool { return p.Metric(t, "merlon_replicas") != 3 })
+	})
 	return f
 }
 

@@ -16,7 +16,7 @@ import (
 // all of them, on a machine that is busy. A connection that is waited for takes
 // longer.
 const (
-	usual  = 4 * time.Second
+	usual  = time.Second
 	latest = 8 * time.Second
 )
 
