@@ -15,7 +15,7 @@ import (
 // a build pass.
 var layers = []string{
 	".",
-	"secrets ledger merlontest identity/account count geo internal/field internal/webpage",
+	"secrets ledger merlontest identity/account count geo internal/field internal/loose internal/webpage",
 	"identity/attempts",
 	"record certs upstream headers mask origin decoy ban limit challenge waf stuffing csrf access throttle payload schema egress sandbox sqlguard seal backup identity/*",
 	"identity",

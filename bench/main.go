@@ -105,6 +105,11 @@ func run(ctx context.Context, o options) error {
 			return nil // nothing else was asked for
 		}
 	}
+	return runGateways(ctx, o)
+}
+
+// runGateways measures what requests cost whole gateways.
+func runGateways(ctx context.Context, o options) error {
 	dir, err := os.MkdirTemp("", "merlon-bench-")
 	if err != nil {
 		return err
@@ -130,8 +135,19 @@ func run(ctx context.Context, o options) error {
 	for _, k := range traffic.Kinds() {
 		r.loads = append(r.loads, load{kind: k, repeat: o.repeat})
 	}
+	if err := r.fill(ctx, o); err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "\r%90s\r", "")
+	r.print(o)
+	b.printRest()
+	return nil
+}
+
+// fill takes the samples, after a round that does not count.
+func (r *report) fill(ctx context.Context, o options) error {
 	for _, l := range r.loads {
-		for _, p := range b.peers {
+		for _, p := range r.peers {
 			if _, err := l.fire(ctx, p.addr, warmUp, o.each/4); err != nil {
 				return fmt.Errorf("%s, %s: %w", p.name, l.kind.Name, err)
 			}
@@ -139,7 +155,7 @@ func run(ctx context.Context, o options) error {
 	}
 	for round := range o.rounds {
 		for _, l := range r.loads {
-			for _, p := range b.peers {
+			for _, p := range r.peers {
 				fmt.Fprintf(os.Stderr, "\rround %d of %d: %-18s %-40s", round+1, o.rounds, l.kind.Name, p.name)
 				before := p.cpu()
 				a, err := l.fire(ctx, p.addr, round, o.each)
@@ -153,8 +169,5 @@ func run(ctx context.Context, o options) error {
 			}
 		}
 	}
-	fmt.Fprintf(os.Stderr, "\r%90s\r", "")
-	r.print(o)
-	b.printRest()
 	return nil
 }

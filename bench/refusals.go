@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -69,8 +68,8 @@ func refusedKinds() []refused {
 		{"decoy: each from a new network, which is banned", http.StatusNotFound, banTarget, func(client, n int) shot {
 			return shot{fmt.Sprintf("/.git/config?%d=%d", client, n), fmt.Sprintf("2001:%x:%x:%x::1", 0x1000+rand.IntN(0x1000), rand.IntN(1<<16), rand.IntN(1<<16)), false}
 		}},
-		{"challenge: program", http.StatusForbidden, merlonTarget, spared("/work/%d?page=%d", false)},
-		{"challenge: browser, is sent to the page", http.StatusSeeOther, merlonTarget, spared("/work/%d?page=%d", true)},
+		{"challenge: program", http.StatusForbidden, merlonTarget, spared("/proof/%d?page=%d", false)},
+		{"challenge: browser, is sent to the page", http.StatusSeeOther, merlonTarget, spared("/proof/%d?page=%d", true)},
 		{"challenge: the page itself", http.StatusOK, merlonTarget, spared("/.merlon/challenge?bits=18&wait=10&to=%%2Fwork%%2F%d%%3Fpage%%3D%d", true)},
 		{"waf: SQL injection, program", http.StatusForbidden, merlonTarget, spared("/catalog/%d?id=%d'%%20UNION%%20SELECT%%20name,password%%20FROM%%20users--", false)},
 	}
@@ -96,7 +95,7 @@ sites:
     routes:
       - path: /little/**
         limit: {rate: 1/h, burst: 1}
-      - path: /work/**
+      - path: /proof/**
         challenge: {when: always}
 `
 
@@ -472,51 +471,4 @@ func (k refused) answers(all []volley) string {
 		text += fmt.Sprintf(" **%.2g %% not %d**", 100*float64(other)/float64(n), k.status)
 	}
 	return text
-}
-
-// profileLength is how long each profile is taken.
-const profileLength = 3 * time.Second
-
-// profiles writes a CPU profile of each flood into a folder.
-func (g *refusing) profiles(ctx context.Context, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	for _, kind := range refusedKinds() {
-		t := g.target(kind.at)
-		if t.admin == "" {
-			continue
-		}
-		for _, way := range protocols() {
-			file := filepath.Join(dir, strings.NewReplacer(" ", "-", ":", "", ",", "", "/", "").Replace(kind.name+" "+way.name)+".pprof")
-			fmt.Fprintf(os.Stderr, "\r%-110s", file)
-			done := make(chan error, 1)
-			go func() { done <- t.profile(file) }()
-			if _, err := t.flood(ctx, kind, way, profileLength+200*time.Millisecond); err != nil {
-				return err
-			}
-			if err := <-done; err != nil {
-				return err
-			}
-		}
-	}
-	fmt.Fprintf(os.Stderr, "\r%110s\r", "")
-	return nil
-}
-
-func (t *target) profile(file string) error {
-	res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", t.admin, int(profileLength.Seconds())))
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("no profile: %s", res.Status)
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, res.Body)
-	return errors.Join(err, f.Close())
 }

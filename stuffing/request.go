@@ -17,6 +17,7 @@ import (
 	"github.com/merlon-dev/merlon"
 	"github.com/merlon-dev/merlon/identity/account"
 	"github.com/merlon-dev/merlon/internal/field"
+	"github.com/merlon-dev/merlon/internal/loose"
 )
 
 // A pattern is a path of the log-in, in lower case.
@@ -29,7 +30,7 @@ type pattern struct {
 func patterns(paths List) []pattern {
 	var list []pattern
 	for _, p := range paths {
-		told := lower(p)
+		told := loose.Case(p)
 		list = append(list, pattern{loosen(told), told, !strings.ContainsAny(p, `*?[{\`)})
 	}
 	return list
@@ -60,15 +61,6 @@ func loosen(path string) string {
 		return path[:last] // what a folder is answered with
 	}
 	return path
-}
-
-// lower undoes case, also for backends that take "ı" for an "i", since both have
-// the same capital.
-func lower(path string) string {
-	if strings.IndexFunc(path, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
-		path = strings.ToUpper(path)
-	}
-	return strings.ToLower(path)
 }
 
 // isLogin reports whether the backend may take r for a log-in.
@@ -117,7 +109,7 @@ func (g *Guard) plain(r *merlon.Request) bool {
 	if g.overridden(r, func(m string) bool { return m != r.Method }) {
 		return false
 	}
-	path := strings.TrimRight(lower(r.Path), "/")
+	path := strings.TrimRight(loose.Case(r.Path), "/")
 	return slices.ContainsFunc(g.paths, func(p pattern) bool {
 		return path == p.text || path == strings.TrimRight(p.told, "/") || !p.exact && doublestar.MatchUnvalidated(p.text, path)
 	})
@@ -125,7 +117,7 @@ func (g *Guard) plain(r *merlon.Request) bool {
 
 // isPath reports whether the backend may take a path for the log-in's.
 func (g *Guard) isPath(path string) bool {
-	path = lower(path)
+	path = loose.Case(path)
 	loose := loosen(path)
 	script := behindScript(loose)
 	for _, p := range g.paths {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/bmatcuk/doublestar/v4"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/merlon-dev/merlon/ban"
 	"github.com/merlon-dev/merlon/decoy"
 	"github.com/merlon-dev/merlon/headers"
+	"github.com/merlon-dev/merlon/internal/loose"
 	"github.com/merlon-dev/merlon/limit"
 	"github.com/merlon-dev/merlon/origin"
 )
@@ -73,22 +73,13 @@ func (s *site) conflict(path string, rt *route) bool {
 
 // folded is find without regard to case.
 func (s *site) folded(path string) *route {
-	path = fold(path)
+	path = loose.Case(path)
 	for _, r := range s.routes {
-		if matches(fold(r.pattern), path) {
+		if matches(loose.Case(r.pattern), path) {
 			return r
 		}
 	}
 	return s.all
-}
-
-// fold undoes the difference that case makes for programs that know Unicode: for
-// some of them "ſ" is an "s", since both have the same capital.
-func fold(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
-		s = strings.ToUpper(s)
-	}
-	return strings.ToLower(s)
 }
 
 func matches(pattern, path string) bool {

@@ -258,26 +258,26 @@ func found(r rueidis.RedisResult) error {
 	return err
 }
 
-// accounts returns the tags of the accounts that may have what w selects.
-func accounts(ctx context.Context, c rueidis.Client, w session.Where) ([]string, error) {
+// accounts returns the tags of the accounts that may have what w selects, and
+// where they are.
+func (s *Sessions) accounts(ctx context.Context, w session.Where) (c rueidis.Client, tags []string, err error) {
+	if c, err = s.link(); err != nil {
+		return nil, nil, err
+	}
 	switch {
 	case w.Account != "":
-		return []string{digest(w.Account)}, nil
+		tags = []string{digest(w.Account)}
 	case w.Issuer != "" && (w.SID != "" || w.Subject != ""):
 		// Either set has every account that is meant.
 		key := providerKeys(w.Issuer, w.Subject, w.SID)[0]
-		return c.Do(ctx, c.B().Smembers().Key(key).Build()).AsStrSlice()
+		tags, err = c.Do(ctx, c.B().Smembers().Key(key).Build()).AsStrSlice()
 	}
-	return nil, nil
+	return c, tags, err
 }
 
 // End implements [session.Store].
 func (s *Sessions) End(ctx context.Context, w session.Where) ([]session.Hash, error) {
-	c, err := s.link()
-	if err != nil {
-		return nil, err
-	}
-	tags, err := accounts(ctx, c, w)
+	c, tags, err := s.accounts(ctx, w)
 	if err != nil {
 		return nil, err
 	}
@@ -316,11 +316,7 @@ func parseHashes(texts []string) ([]session.Hash, error) {
 
 // Find implements [session.Store].
 func (s *Sessions) Find(ctx context.Context, w session.Where) ([]session.Session, error) {
-	c, err := s.link()
-	if err != nil {
-		return nil, err
-	}
-	tags, err := accounts(ctx, c, w)
+	c, tags, err := s.accounts(ctx, w)
 	if err != nil {
 		return nil, err
 	}
